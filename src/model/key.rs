@@ -1,0 +1,180 @@
+//! Which object is meant: its kind, namespace and name.
+
+use std::{fmt, sync::Arc};
+
+/// The kinds of Kubernetes object that this program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `gateway.networking.k8s.io/v1` GatewayClass (cluster-scoped).
+    GatewayClass,
+    /// `gateway.networking.k8s.io/v1` Gateway.
+    Gateway,
+    /// `gateway.networking.k8s.io/v1` HTTPRoute.
+    HttpRoute,
+    /// `gateway.networking.k8s.io/v1beta1` (or `v1`) ReferenceGrant.
+    ReferenceGrant,
+    /// `v1` Namespace (cluster-scoped).
+    Namespace,
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice.
+    EndpointSlice,
+    /// `v1` Secret.
+    Secret,
+    /// `v1` ConfigMap.
+    ConfigMap,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleTailnet (cluster-scoped).
+    TailscaleTailnet,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleGateway.
+    TailscaleGateway,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleEndpoints.
+    TailscaleEndpoints,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleRoutePolicy.
+    TailscaleRoutePolicy,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleProxyGroup.
+    TailscaleProxyGroup,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleService.
+    TailscaleService,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleServices.
+    TailscaleServices,
+}
+
+/// The API group of our own kinds.
+const OURS: &str = "gateway.tailscale.com";
+/// The API group of Gateway API.
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+
+impl Kind {
+    /// Every kind, in a fixed order.
+    pub const ALL: [Kind; 16] = [
+        Kind::GatewayClass,
+        Kind::Gateway,
+        Kind::HttpRoute,
+        Kind::ReferenceGrant,
+        Kind::Namespace,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Secret,
+        Kind::ConfigMap,
+        Kind::TailscaleTailnet,
+        Kind::TailscaleGateway,
+        Kind::TailscaleEndpoints,
+        Kind::TailscaleRoutePolicy,
+        Kind::TailscaleProxyGroup,
+        Kind::TailscaleService,
+        Kind::TailscaleServices,
+    ];
+
+    /// The API group; empty for Kubernetes' core group.
+    pub fn group(self) -> &'static str {
+        match self {
+            Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => GATEWAY_API,
+            Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap => "",
+            Kind::EndpointSlice => "discovery.k8s.io",
+            _ => OURS,
+        }
+    }
+
+    /// The versions of the group that are read as this kind; all have one shape.
+    pub fn versions(self) -> &'static [&'static str] {
+        match self {
+            Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => &["v1", "v1beta1"],
+            Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice => &["v1"],
+            _ => &["v1alpha1"],
+        }
+    }
+
+    /// The `kind` field, such as `HTTPRoute`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::GatewayClass => "GatewayClass",
+            Kind::Gateway => "Gateway",
+            Kind::HttpRoute => "HTTPRoute",
+            Kind::ReferenceGrant => "ReferenceGrant",
+            Kind::Namespace => "Namespace",
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
+            Kind::Secret => "Secret",
+            Kind::ConfigMap => "ConfigMap",
+            Kind::TailscaleTailnet => "TailscaleTailnet",
+            Kind::TailscaleGateway => "TailscaleGateway",
+            Kind::TailscaleEndpoints => "TailscaleEndpoints",
+            Kind::TailscaleRoutePolicy => "TailscaleRoutePolicy",
+            Kind::TailscaleProxyGroup => "TailscaleProxyGroup",
+            Kind::TailscaleService => "TailscaleService",
+            Kind::TailscaleServices => "TailscaleServices",
+        }
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    pub fn namespaced(self) -> bool {
+        !matches!(self, Kind::GatewayClass | Kind::Namespace | Kind::TailscaleTailnet)
+    }
+
+    /// The kind with this group and kind name, if it is one we read.
+    pub fn find(group: &str, kind: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|candidate| candidate.group() == group && candidate.as_str() == kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A namespace and a name; the namespace of a cluster-scoped object is empty.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// The namespace, or nothing for a cluster-scoped object.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectName {
+    /// Names an object.
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+impl fmt::Debug for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An object of a kind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// What it is.
+    pub kind: Kind,
+    /// Which one it is.
+    pub name: ObjectName,
+}
+
+impl ObjectKey {
+    /// Names an object of a kind.
+    pub fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

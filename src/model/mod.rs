@@ -1,0 +1,15 @@
+//! The words that all layers share: keys, xDS names, problems and what the compiler found out about each object.
+//!
+//! Never imports another module of ours, and never does anything but name and describe.
+
+mod key;
+mod name;
+mod problem;
+mod report;
+
+pub use key::{Kind, ObjectKey, ObjectName};
+pub use name::{ClusterName, DomainBucket, RouteTableName, listener_name, secret_name};
+pub use problem::{Problem, Reason, Severity};
+pub use report::{
+    ClassReport, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget, Report, RouteReport,
+};

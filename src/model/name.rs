@@ -1,0 +1,92 @@
+//! How xDS resources are called. Every name an Envoy sees is spelled here and only here.
+
+use std::{fmt, sync::Arc};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ObjectName;
+
+/// A cluster: one for each port of a Service and one for each endpoint of a TailscaleEndpoints, whatever routes use it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClusterName {
+    /// `service/NAMESPACE/NAME/PORT`, with the Service's own port number. Its endpoints are served under the same name.
+    Service {
+        /// The Service.
+        service: ObjectName,
+        /// The port number in the Service's `spec.ports`.
+        port: u16,
+    },
+    /// `endpoint/NAMESPACE/OBJECT/ENDPOINT`.
+    Endpoint {
+        /// The TailscaleEndpoints object.
+        endpoints: ObjectName,
+        /// The endpoint's name in it.
+        endpoint: Arc<str>,
+    },
+}
+
+impl ClusterName {
+    /// The cluster that never exists: a share of a route's weight that names it answers 500
+    /// (`cluster_not_found_response_code`), as Gateway API asks for backends that can not be resolved.
+    pub const UNRESOLVED: &'static str = "unresolved";
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { service, port } => write!(f, "service/{}/{}/{port}", service.namespace, service.name),
+            Self::Endpoint { endpoints, endpoint } => {
+                write!(f, "endpoint/{}/{}/{endpoint}", endpoints.namespace, endpoints.name)
+            }
+        }
+    }
+}
+
+/// A route table (RouteConfiguration): one for each HTTP port of a Gateway, one for each of its HTTPS listeners.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteTableName {
+    /// The Gateway.
+    pub gateway: ObjectName,
+    /// The port that the Gateway's listener declares.
+    pub port: u16,
+    /// The listener, when it has a table of its own (HTTPS).
+    pub section: Option<Arc<str>>,
+}
+
+impl fmt::Display for RouteTableName {
+    /// `NAMESPACE/GATEWAY/PORT` or `NAMESPACE/GATEWAY/PORT/LISTENER`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.gateway.namespace, self.gateway.name, self.port)?;
+        match &self.section {
+            Some(section) => write!(f, "/{section}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name of the Envoy listener for a port of a Gateway: `NAMESPACE/GATEWAY/PORT`.
+pub fn listener_name(gateway: &ObjectName, port: u16) -> String {
+    format!("{}/{}/{port}", gateway.namespace, gateway.name)
+}
+
+/// The name under which a Kubernetes TLS Secret is served: `secret/NAMESPACE/NAME`.
+pub fn secret_name(secret: &ObjectName) -> String {
+    format!("secret/{}/{}", secret.namespace, secret.name)
+}
+
+/// The part of a route table that a domain belongs to.
+///
+/// A table is spliced from at most [`DomainBucket::COUNT`] parts, so that a change costs one part and not the table. Which
+/// part a domain is in depends on the domain alone: equal content has equal bytes on every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainBucket(u8);
+
+impl DomainBucket {
+    /// How many parts there are at most.
+    pub const COUNT: u64 = 128;
+
+    /// The part of a domain.
+    pub fn of(domain: &str) -> Self {
+        Self((xxh3_64(domain.as_bytes()) % Self::COUNT) as u8)
+    }
+}

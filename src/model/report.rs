@@ -1,0 +1,141 @@
+//! What the compiler found out about an object. `status` turns it into Kubernetes conditions.
+
+use std::sync::Arc;
+
+use super::{Kind, ObjectKey, Problem};
+
+/// The findings about one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// About a GatewayClass with our controller name.
+    Class(ClassReport),
+    /// About a Gateway of our class.
+    Gateway(GatewayReport),
+    /// About an HTTPRoute.
+    Route(RouteReport),
+    /// About any other object.
+    Object(ObjectReport),
+}
+
+impl Report {
+    /// The object it is about.
+    pub fn object(&self) -> &ObjectKey {
+        match self {
+            Report::Class(report) => &report.object,
+            Report::Gateway(report) => &report.object,
+            Report::Route(report) => &report.object,
+            Report::Object(report) => &report.object,
+        }
+    }
+
+    /// All problems in it, in the order in which they were found, each once.
+    pub fn problems(&self) -> Vec<&Problem> {
+        let mut all: Vec<&Problem> = match self {
+            Report::Class(report) => report.problems.iter().collect(),
+            Report::Gateway(report) => {
+                report.problems.iter().chain(report.listeners.iter().flat_map(|listener| &listener.problems)).collect()
+            }
+            Report::Route(report) => {
+                report.parents.iter().flat_map(|parent| parent.refused.iter().chain(&parent.problems)).collect()
+            }
+            Report::Object(report) => report.problems.iter().collect(),
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|problem| seen.insert((&problem.object, &problem.field, problem.reason, &problem.message)));
+        all
+    }
+}
+
+/// The findings about a GatewayClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassReport {
+    /// The GatewayClass.
+    pub object: ObjectKey,
+    /// Its `metadata.generation`; 0 when it has none.
+    pub generation: i64,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// The findings about a Gateway of our class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayReport {
+    /// The Gateway.
+    pub object: ObjectKey,
+    /// Its `metadata.generation`; 0 when it has none.
+    pub generation: i64,
+    /// The addresses that its listeners are bound to, as `spec.addresses` gave them.
+    pub addresses: Vec<Arc<str>>,
+    /// What is wrong with the Gateway itself (not with one listener).
+    pub problems: Vec<Problem>,
+    /// One entry for each listener, in the order of `spec.listeners`.
+    pub listeners: Vec<ListenerReport>,
+}
+
+/// The findings about one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerReport {
+    /// The listener's name.
+    pub name: Arc<str>,
+    /// Whether Envoy is told to serve it.
+    pub served: bool,
+    /// The route kinds that it takes, of those it asks for.
+    pub supported_kinds: Vec<Kind>,
+    /// How many routes are attached.
+    pub attached_routes: usize,
+    /// What is wrong with it; the reason tells which condition it belongs to.
+    pub problems: Vec<Problem>,
+}
+
+/// The findings about an HTTPRoute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteReport {
+    /// The route.
+    pub object: ObjectKey,
+    /// Its `metadata.generation`; 0 when it has none.
+    pub generation: i64,
+    /// One entry for each parent reference to a Gateway of our class.
+    pub parents: Vec<ParentReport>,
+}
+
+/// The findings about one parent reference of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentReport {
+    /// The parent, as the route refers to it.
+    pub parent: ParentTarget,
+    /// Why the parent does not take the route; nothing when it does.
+    pub refused: Option<Problem>,
+    /// What is wrong inside the route although it is attached: references (ResolvedRefs) and rules left out
+    /// (PartiallyInvalid); the reason tells which.
+    pub problems: Vec<Problem>,
+    /// Whether at least one rule of the route is served as written.
+    pub any_rule_valid: bool,
+}
+
+/// A parent reference, with the fields that its author set.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ParentTarget {
+    /// `group`, when set.
+    pub group: Option<String>,
+    /// `kind`, when set.
+    pub kind: Option<String>,
+    /// `namespace`, when set.
+    pub namespace: Option<String>,
+    /// `name`.
+    pub name: String,
+    /// `sectionName`, when set.
+    pub section_name: Option<String>,
+    /// `port`, when set.
+    pub port: Option<u16>,
+}
+
+/// The findings about an object of any other kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectReport {
+    /// The object.
+    pub object: ObjectKey,
+    /// Its `metadata.generation`; 0 when it has none.
+    pub generation: i64,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
