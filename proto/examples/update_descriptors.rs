@@ -17,11 +17,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut kept = BTreeSet::new();
     while let Some(name) = wanted.pop() {
         if kept.insert(name) {
-            let file = all.file.iter().find(|file| file.name() == name).ok_or_else(|| format!("{name} is not in the set"))?;
+            let file =
+                all.file.iter().find(|file| file.name() == name).ok_or_else(|| format!("{name} is not in the set"))?;
             wanted.extend(file.dependency.iter().map(String::as_str));
         }
     }
-    let mut set = FileDescriptorSet { file: all.file.iter().filter(|file| kept.contains(file.name())).cloned().collect() };
+    let mut set =
+        FileDescriptorSet { file: all.file.iter().filter(|file| kept.contains(file.name())).cloned().collect() };
     for file in &mut set.file {
         file.source_code_info = None;
     }

@@ -1,0 +1,15 @@
+//! What Envoys are served: encoded resources, and for each Gateway one persistent map per type.
+//!
+//! Never asks the compiler for anything: it is told what changed. Never decides what a stream gets: `xds` does.
+
+mod body;
+mod cache;
+mod resource;
+mod type_url;
+mod view;
+
+pub use body::Body;
+pub use cache::{Snapshot, SnapshotCache, SnapshotWatch, ViewChange};
+pub use resource::{Resource, Segment, Version};
+pub use type_url::TypeUrl;
+pub use view::{Step, TypeView};

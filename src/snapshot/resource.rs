@@ -1,0 +1,235 @@
+//! One resource, encoded once: its bytes serve every stream, in both protocols.
+
+use std::{fmt, sync::Arc};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use super::TypeUrl;
+
+/// The hash of a resource's bytes: equal content has an equal version, on every replica and after every restart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version(u128);
+
+impl Version {
+    /// The length of its text.
+    pub const TEXT_LEN: usize = 22;
+
+    /// The version made of this hash.
+    pub fn from_hash(hash: u128) -> Self {
+        Self(hash)
+    }
+
+    /// The hash it is made of.
+    pub fn hash(self) -> u128 {
+        self.0
+    }
+
+    /// The text that stands in responses: 22 characters of base64url, so that a reconnecting client's list of versions
+    /// stays small (`xds.md` §6.2).
+    pub fn text(self) -> [u8; Self::TEXT_LEN] {
+        const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut text = [0; Self::TEXT_LEN];
+        let mut rest = self.0;
+        for place in text.iter_mut().rev() {
+            *place = DIGITS[(rest & 63) as usize];
+            rest >>= 6;
+        }
+        text
+    }
+
+    /// Whether a client that sends this text holds this version.
+    pub fn matches(self, text: &str) -> bool {
+        text.as_bytes() == self.text()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).expect("base64url digits are ASCII"))
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A part of a large resource's message: some whole fields of it, encoded, and the clusters they name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    bytes: Bytes,
+    hash: u128,
+    clusters: Arc<[Arc<str>]>,
+}
+
+impl Segment {
+    /// Holds encoded fields and the names of the clusters they route to. The names are sorted here.
+    pub fn new(bytes: Bytes, mut clusters: Vec<Arc<str>>) -> Self {
+        clusters.sort_unstable();
+        clusters.dedup();
+        Self { hash: xxh3_128(&bytes), bytes, clusters: clusters.into() }
+    }
+
+    /// The encoded fields.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The clusters that the fields name, sorted.
+    pub fn clusters(&self) -> &Arc<[Arc<str>]> {
+        &self.clusters
+    }
+}
+
+/// A named, versioned, encoded resource.
+///
+/// The bytes are laid out once as `envoy.service.discovery.v3.Resource {name, version, resource: Any}` behind the tag and
+/// length of field 2, so that the whole is an element of a delta response, and its tail from [`Resource::sotw_parts`] on is
+/// an element of a state-of-the-world response: in all three messages the field's number is 2 (`xds.md` §6.2).
+pub struct Resource {
+    type_url: TypeUrl,
+    name: Arc<str>,
+    version: Version,
+    /// The element up to the message's own bytes, or with them when there are no segments.
+    head: Bytes,
+    /// Where in `head` the `Any` element begins.
+    any_at: usize,
+    /// Where in `head` the message begins.
+    value_at: usize,
+    segments: Box<[Segment]>,
+    len: usize,
+}
+
+impl Resource {
+    /// Encodes a message. Equal messages give equal bytes: maps in them are ordered.
+    pub fn new(type_url: TypeUrl, name: impl Into<Arc<str>>, message: &impl Message) -> Self {
+        Self::spliced(type_url, name, message, Vec::new())
+    }
+
+    /// Splices a message from its small fields and from parts that are encoded already. The version is the hash of the parts'
+    /// hashes, so neither it nor the splicing reads the parts.
+    pub fn spliced(type_url: TypeUrl, name: impl Into<Arc<str>>, shell: &impl Message, segments: Vec<Segment>) -> Self {
+        let name = name.into();
+        let shell = shell.encode_to_vec();
+        let mut hash = Xxh3::new();
+        hash.update(&shell);
+        for segment in &segments {
+            hash.update(&segment.hash.to_le_bytes());
+        }
+        let version = Version(hash.digest128());
+        let url = type_url.as_str();
+        let value_len = shell.len() + segments.iter().map(|segment| segment.bytes.len()).sum::<usize>();
+        let any_len = field_len(url.len()) + field_len(value_len);
+        let resource_len = field_len(name.len()) + field_len(Version::TEXT_LEN) + field_len(any_len);
+
+        let mut head = BytesMut::with_capacity(field_len(resource_len) - value_len + shell.len());
+        put_field(&mut head, 2, resource_len);
+        put_field(&mut head, 3, name.len());
+        head.put_slice(name.as_bytes());
+        put_field(&mut head, 1, Version::TEXT_LEN);
+        head.put_slice(&version.text());
+        let any_at = head.len();
+        put_field(&mut head, 2, any_len);
+        put_field(&mut head, 1, url.len());
+        head.put_slice(url.as_bytes());
+        put_field(&mut head, 2, value_len);
+        let value_at = head.len();
+        head.put_slice(&shell);
+        Self {
+            type_url,
+            name,
+            version,
+            head: head.freeze(),
+            any_at,
+            value_at,
+            segments: segments.into(),
+            len: field_len(resource_len),
+        }
+    }
+
+    /// The type.
+    pub fn type_url(&self) -> TypeUrl {
+        self.type_url
+    }
+
+    /// The name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The size of its element in a delta response, in bytes.
+    pub fn delta_len(&self) -> usize {
+        self.len
+    }
+
+    /// The size of its element in a state-of-the-world response, in bytes.
+    pub fn sotw_len(&self) -> usize {
+        self.len - self.any_at
+    }
+
+    /// Its element in a delta response, in pieces that share this resource's memory.
+    pub fn delta_parts(&self) -> impl Iterator<Item = Bytes> + '_ {
+        std::iter::once(self.head.clone()).chain(self.segments.iter().map(|segment| segment.bytes.clone()))
+    }
+
+    /// Its element in a state-of-the-world response, in pieces that share this resource's memory.
+    pub fn sotw_parts(&self) -> impl Iterator<Item = Bytes> + '_ {
+        std::iter::once(self.head.slice(self.any_at..)).chain(self.segments.iter().map(|segment| segment.bytes.clone()))
+    }
+
+    /// The encoded message itself, copied together: for the admin pages and tests.
+    pub fn message_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::from(&self.head[self.value_at..]);
+        for segment in &self.segments {
+            bytes.put_slice(&segment.bytes);
+        }
+        bytes.freeze()
+    }
+
+    /// Whether it routes to this cluster.
+    pub fn names_cluster(&self, cluster: &str) -> bool {
+        self.segments.iter().any(|part| part.clusters.binary_search_by(|name| (**name).cmp(cluster)).is_ok())
+    }
+
+    /// The clusters that it routes to; one that several parts name comes several times.
+    pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.segments.iter().flat_map(|part| part.clusters.iter())
+    }
+}
+
+/// Name and version decide: the version is the hash of the rest.
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version && self.name == other.name && self.type_url == other.type_url
+    }
+}
+
+impl Eq for Resource {}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}@{}", self.type_url, self.name, self.version)
+    }
+}
+
+/// The size of a length-delimited field with a number below 16.
+fn field_len(content: usize) -> usize {
+    1 + encoded_len_varint(content as u64) + content
+}
+
+/// The tag and length of a length-delimited field.
+fn put_field(buffer: &mut BytesMut, number: u32, content: usize) {
+    encode_key(number, WireType::LengthDelimited, buffer);
+    encode_varint(content as u64, buffer);
+}
