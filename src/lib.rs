@@ -1,4 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod model;
+pub mod api;
+pub mod store;
 pub mod snapshot;
