@@ -40,7 +40,7 @@ cargo-test: tools
 # The Go programs that the benches are measured against.
 .PHONY: peers
 peers:
-	@if [ -f bench/peers/go.mod ]; then cd bench/peers && go vet ./... && go build -o /dev/null ./...; fi
+	@if [ -f bench/peers/go.mod ]; then cd bench/peers && go vet ./... && go build -o '$(CARGO_TARGET_DIR)/peers/' ./...; fi
 
 .PHONY: bench
 bench: ## measure; method and last table in bench/README.md
