@@ -82,7 +82,11 @@ async fn a_backend_holds_its_answers_until_it_may_give_them() {
     let request = client::get(backend.address(), "/");
     let answer = tokio::spawn(async move { request.send().await.status });
     backend.wait_for_requests(1).await;
-    assert!(!answer.is_finished());
+    let other = Backend::start("prompt").await;
+    for _ in 0..10 {
+        client::get(other.address(), "/").send().await;
+    }
+    assert!(!answer.is_finished(), "an answer overtaken by ten others");
     backend.release();
     assert_eq!(answer.await.expect("the request does not panic"), 200);
 }
@@ -158,10 +162,10 @@ async fn waiting_for_a_line_ends_with_the_process() {
     Process::spawn("a shell", command).wait_for_line("never").await;
 }
 
-/// A process that runs until it is killed.
+/// A process that runs until it is killed, also when nobody reads what it prints any more.
 fn endless() -> Process {
     let mut command = Command::new("sh");
-    command.args(["-c", "echo running; exec tail -f /dev/null"]);
+    command.args(["-c", "echo running; exec sleep 600"]);
     Process::spawn("an endless process", command)
 }
 
