@@ -35,7 +35,7 @@ lint: ## format, clippy and documentation, warnings being errors
 
 .PHONY: cargo-test
 cargo-test: tools
-	cargo test $(LOCKED)
+	cargo test $(LOCKED) --no-fail-fast
 
 # The Go programs that the benches are measured against.
 .PHONY: peers
