@@ -1,4 +1,5 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod api;
 pub mod model;
 pub mod snapshot;
