@@ -1,4 +1,6 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod api;
+pub mod compile;
 pub mod model;
 pub mod snapshot;

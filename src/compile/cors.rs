@@ -15,14 +15,14 @@ use tailscale_gateway_proto::{
 };
 
 use super::{findings::Findings, header, regex};
-use crate::{
-    api::{HttpCorsFilter, HttpMethod},
-    model::Reason,
-};
+use crate::{api::HttpCorsFilter, model::Reason};
 
 /// The name of Envoy's filter, under which a route configures it. The connection manager has to have a filter of this name
 /// ahead of the router.
 pub const CORS_FILTER: &str = "envoy.filters.http.cors";
+
+/// What the schema allows in `allowMethods`.
+const METHODS: [&str; 10] = ["*", "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
 
 /// The longest origin that Gateway API allows, in bytes.
 const MAX_ORIGIN: usize = 253;
@@ -48,7 +48,7 @@ pub(super) fn compile_cors(filter: &HttpCorsFilter, field: &str, findings: &mut 
     }
     valid &= wildcard_alone(&filter.allow_origins, &format!("{field}.allowOrigins"), findings);
     for (at, method) in filter.allow_methods.iter().enumerate() {
-        if method != "*" && !HttpMethod::ALL.iter().any(|known| known.as_str() == method) {
+        if !METHODS.contains(&method.as_str()) {
             findings.unsupported(format!("{field}.allowMethods[{at}]"), format!("{method:?} is no method of HTTP"));
             valid = false;
         }
@@ -144,9 +144,8 @@ fn compile_origin(origin: &str) -> Option<StringMatcher> {
     let port = if port == own_port { String::new() } else { format!(":{port}") };
     let host = host.to_ascii_lowercase();
     let labels = |name: &str| {
-        name.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        })
+        name.split('.')
+            .all(|label| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'))
     };
     // `*` takes any number of labels, and as the whole host IPv6 addresses too.
     let pattern = if host == "*" {

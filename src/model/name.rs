@@ -74,6 +74,21 @@ pub fn secret_name(secret: &ObjectName) -> String {
     format!("secret/{}/{}", secret.namespace, secret.name)
 }
 
+/// The name of the Envoy route for a match of an HTTPRoute, in its statistics and logs:
+/// `httproute/NAMESPACE/NAME/rule/RULE/match/INDEX`, where RULE is the rule's name, or its index when it has none.
+pub fn http_route_name(route: &ObjectName, rule: usize, rule_name: Option<&str>, match_index: usize) -> String {
+    let ObjectName { namespace, name } = route;
+    match rule_name {
+        Some(rule) => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
+        None => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
+    }
+}
+
+/// The name of the Envoy route that answers the CORS preflights for the requests that the route `name` takes.
+pub fn preflight_route_name(name: &str) -> String {
+    format!("{name}/preflight")
+}
+
 /// The part of a route table that a domain belongs to.
 ///
 /// A table is spliced from at most [`DomainBucket::COUNT`] parts, so that a change costs one part and not the table. Which
