@@ -1,4 +1,7 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod bootstrap;
+pub mod config;
 pub mod model;
 pub mod snapshot;
+pub mod source;

@@ -1,0 +1,6 @@
+//! Where objects come from: files here, a cluster elsewhere.
+//!
+//! Turns what stands outside into `Change`s for the store. Never compiles, never serves.
+
+pub mod manifest;
+mod value;
