@@ -1,0 +1,25 @@
+//! All Kubernetes objects as data: Gateway API, Kubernetes' own kinds, and ours with their CRDs.
+//!
+//! Parses, validates and fills in defaults; never decides what an object means, and imports nothing of ours but `model`.
+
+mod duration;
+pub mod gateway_api;
+mod object;
+pub mod patterns;
+pub mod tailscale;
+
+pub use duration::{Duration, InvalidDuration};
+pub use gateway_api::*;
+pub use k8s_openapi::{
+    ByteString,
+    api::{
+        core::v1::{ConfigMap, Namespace, Secret, Service, ServicePort},
+        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{Condition, LabelSelector, LabelSelectorRequirement, ObjectMeta, Time},
+        util::intstr::IntOrString,
+    },
+};
+pub use object::Object;
+pub use tailscale::*;
