@@ -396,7 +396,7 @@ fn prefix(path: &str) -> String {
 }
 
 /// The text with every run of white space and control characters as one space.
-pub(super) fn one_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     text.split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()

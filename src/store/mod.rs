@@ -1,0 +1,5 @@
+//! The world as objects.
+
+mod change;
+
+pub use change::Change;
