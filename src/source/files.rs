@@ -127,7 +127,8 @@ impl FileWorld {
         let Reading { claims: after, problems, unlisted, .. } = reading;
         file.problems = problems;
         if unlisted > 0 {
-            file.problems.push(Located::whole_file(path, format!("{unlisted} more problems of this file are not listed")));
+            file.problems
+                .push(Located::whole_file(path, format!("{unlisted} more problems of this file are not listed")));
         }
         file.claimed = after.iter().map(|(key, rank, _)| (key.clone(), rank.clone())).collect();
         self.replace(before, after)
@@ -182,7 +183,8 @@ impl FileWorld {
             let Some((winner, claim)) = places.next() else { continue };
             for (rank, loser) in places {
                 let winner = winner.file.display();
-                let message = format!("{winner}, line {} has the same object, and that one counts; delete one", claim.line);
+                let message =
+                    format!("{winner}, line {} has the same object, and that one counts; delete one", claim.line);
                 let problem = Problem::new(key.clone(), "", Reason::DuplicateObject, message);
                 all.push(Located::of_object(Arc::clone(&rank.file), loser.line, rank.position, &problem));
             }
@@ -195,9 +197,7 @@ impl FileWorld {
     /// The place of a problem that was found in an object by others; the file is empty if no file has the object.
     pub fn locate(&self, problem: &Problem) -> Located {
         match self.claims.get(&problem.object).and_then(BTreeMap::first_key_value) {
-            Some((rank, claim)) => {
-                Located::of_object(Arc::clone(&rank.file), claim.line, rank.position, problem)
-            }
+            Some((rank, claim)) => Located::of_object(Arc::clone(&rank.file), claim.line, rank.position, problem),
             None => Located::of_object(Path::new("").into(), 0, 0, problem),
         }
     }
@@ -321,7 +321,9 @@ impl Reading {
             return;
         }
         let about = if self.refused.contains(key) {
-            self.problems.iter_mut().find(|problem| matches!(&problem.subject, Subject::Object(subject) if subject == key))
+            self.problems
+                .iter_mut()
+                .find(|problem| matches!(&problem.subject, Subject::Object(subject) if subject == key))
         } else if self.unreadable {
             self.problems.iter_mut().find(|problem| problem.reason == Reason::Unreadable)
         } else {

@@ -121,7 +121,12 @@ fn versions(kind: Kind) -> String {
 }
 
 /// The kind whose name is at most `most` edits away from what is written, and fewest.
-fn nearest(written: &str, kinds: impl Iterator<Item = Kind>, name: fn(Kind) -> &'static str, most: usize) -> Option<Kind> {
+fn nearest(
+    written: &str,
+    kinds: impl Iterator<Item = Kind>,
+    name: fn(Kind) -> &'static str,
+    most: usize,
+) -> Option<Kind> {
     kinds
         .map(|kind| (distance(written, name(kind)), kind))
         .min()

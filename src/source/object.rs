@@ -43,9 +43,8 @@ pub(super) fn read_object(path: &str, value: Value) -> Option<Entry> {
         (path, "") => path.to_owned(),
         (path, field) => format!("{path}.{field}"),
     };
-    let unreadable = |field: &str, message: &str| {
-        Some(Entry::wrong(Subject::Text, at(field), Reason::Unreadable, message))
-    };
+    let unreadable =
+        |field: &str, message: &str| Some(Entry::wrong(Subject::Text, at(field), Reason::Unreadable, message));
     let Value::Object(fields) = value else {
         return unreadable("", "this is no object; a manifest has apiVersion, kind and metadata");
     };
