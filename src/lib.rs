@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod bootstrap;
+pub mod cli;
 pub mod config;
 pub mod model;
 pub mod snapshot;
