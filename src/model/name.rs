@@ -6,6 +6,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::ObjectName;
 
+/// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
+pub const XDS_CLUSTER: &str = "xds";
+
 /// A cluster: one for each port of a Service and one for each endpoint of a TailscaleEndpoints, whatever routes use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterName {
