@@ -2,3 +2,5 @@
 
 pub mod model;
 pub mod snapshot;
+
+pub mod dump;

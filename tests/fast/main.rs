@@ -1,0 +1,3 @@
+//! The fast tests, in one binary.
+
+mod dump;
