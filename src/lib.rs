@@ -4,3 +4,5 @@ pub mod model;
 pub mod snapshot;
 
 pub mod dump;
+pub mod metrics;
+pub mod telemetry;

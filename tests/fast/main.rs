@@ -1,3 +1,4 @@
 //! The fast tests, in one binary.
 
 mod dump;
+mod telemetry;
