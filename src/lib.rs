@@ -2,6 +2,7 @@
 
 pub mod model;
 pub mod snapshot;
+pub mod xds;
 
 pub mod dump;
 pub mod metrics;

@@ -1,0 +1,14 @@
+//! The xDS protocol: what a stream asked for, what it was sent and accepted, and what it is sent next.
+//!
+//! The machines here are pure: they are told requests, snapshots and the time, and are asked for the next response. They
+//! never read a clock, never wait, never see a byte of the wire and never write one but a resource's own.
+
+mod message;
+mod names;
+mod stream;
+
+pub use message::{
+    DeltaRequest, ErrorDetail, Event, Kind, Nonce, Options, Refused, Release, Response, Scope, SotwRequest,
+};
+pub use names::{NameSet, NameSets};
+pub use stream::{ClientState, DeltaStream, LastNack, Machine, ResourceStatus, SotwStream, TypeStatus};
