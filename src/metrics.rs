@@ -108,8 +108,10 @@ impl Metrics {
                 Unit::Seconds,
                 Family::new_with_constructor(durations as fn() -> _),
             ),
-            pending_removals: register
-                .plain("xds_pending_removals", "Clusters that wait to be withdrawn until no route names them"),
+            pending_removals: register.plain(
+                "xds_pending_removals",
+                "Resources that are withdrawn once nothing at the client refers to them",
+            ),
             slow_streams_closed: register
                 .plain("xds_slow_stream_closed", "Connections closed because a stream did not take what was sent"),
             coalesced_commits: register
@@ -205,9 +207,9 @@ impl Metrics {
         self.commit_to_send.observe(after.as_secs_f64());
     }
 
-    /// The number of resources held back from streams that refused them changed.
-    pub fn parked(&self, of: TypeUrl, by: i64) {
-        self.parked.get_or_create(&TypeLabel::new(of)).inc_by(by);
+    /// How many resources of a type are held back from streams that refused them now.
+    pub fn parked(&self, of: TypeUrl, count: usize) {
+        self.parked.get_or_create(&TypeLabel::new(of)).set(whole(count));
     }
 
     /// A request came with a nonce that is not the newest of its type.
@@ -226,9 +228,9 @@ impl Metrics {
         self.barrier_wait.get_or_create(&BarrierLabels { kind, result }).observe(after.as_secs_f64());
     }
 
-    /// The number of clusters that wait to be withdrawn changed.
-    pub fn pending_removals(&self, by: i64) {
-        self.pending_removals.inc_by(by);
+    /// How many resources wait to be withdrawn now.
+    pub fn pending_removals(&self, count: usize) {
+        self.pending_removals.set(whole(count));
     }
 
     /// A connection was closed because a stream on it made no progress.
@@ -265,8 +267,7 @@ impl Metrics {
 
     /// How many problems there are with a reason now.
     pub fn problems(&self, reason: Reason, count: usize) {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        self.problems.get_or_create(&ReasonLabel { reason: reason.as_str() }).set(count);
+        self.problems.get_or_create(&ReasonLabel { reason: reason.as_str() }).set(whole(count));
     }
 }
 
@@ -274,6 +275,10 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
     }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// 50 µs to about 100 s, by a factor of 2.

@@ -70,7 +70,8 @@ pub fn parse_node(node: Option<&wire::Node>) -> Result<NodeInfo, NodeError> {
 fn parse_gateway(cluster: &str) -> Option<ObjectName> {
     let (namespace, name) = cluster.split_once('/')?;
     let label = |text: &str, longest: usize, dots: bool| {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || (dots && byte == b'.');
+        let inner =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || (dots && byte == b'.');
         let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         let bytes = text.as_bytes();
         text.len() <= longest && edge(bytes.first()) && edge(bytes.last()) && text.bytes().all(inner)

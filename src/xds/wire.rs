@@ -180,7 +180,11 @@ impl Request for DeltaRequest {
             error: self.error_detail.map(ErrorDetail::from),
             subscribe: self.resource_names_subscribe,
             unsubscribe: self.resource_names_unsubscribe,
-            initial_versions: self.initial_resource_versions.into_iter().map(|entry| (entry.key, entry.value)).collect(),
+            initial_versions: self
+                .initial_resource_versions
+                .into_iter()
+                .map(|entry| (entry.key, entry.value))
+                .collect(),
         };
         (self.node, content)
     }
