@@ -194,3 +194,137 @@ impl Iterator for ResponseFrames {
         Some(slice)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::{FutureExt, stream};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use prost::Message;
+    use tonic::Code;
+
+    use super::*;
+    use crate::snapshot::{Resource, TypeUrl};
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+        bytes.extend_from_slice(message);
+        bytes
+    }
+
+    /// What is read from a body that comes in pieces of a size.
+    fn read(bytes: &[u8], piece: usize, limit: usize) -> Vec<Result<Option<Vec<u8>>, Code>> {
+        let pieces: Vec<_> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
+        let body =
+            StreamBody::new(stream::iter(pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)))));
+        let mut frames = RequestFrames::new(body, limit);
+        let mut read = Vec::new();
+        loop {
+            let message = frames.next().now_or_never().expect("the body never waits");
+            let end = !matches!(message, Ok(Some(_)));
+            read.push(
+                message
+                    .map(|message| message.map(|mut m| m.copy_to_bytes(m.remaining()).to_vec()))
+                    .map_err(|s| s.code()),
+            );
+            if end {
+                return read;
+            }
+        }
+    }
+
+    #[test]
+    fn messages_are_found_wherever_the_pieces_are_cut() {
+        let bytes = [framed(b"one"), framed(b""), framed(b"three three")].concat();
+        for piece in 1..=bytes.len() {
+            let read = read(&bytes, piece, 100);
+            assert_eq!(
+                read,
+                [b"one".to_vec(), b"".to_vec(), b"three three".to_vec()]
+                    .map(Some)
+                    .map(Ok)
+                    .into_iter()
+                    .chain([Ok(None)])
+                    .collect::<Vec<_>>(),
+                "pieces of {piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_in_pieces_decodes_like_one_in_one() {
+        let status = crate::xds::wire::Status { code: 3, message: "in pieces".into() };
+        let bytes = framed(&status.encode_to_vec());
+        for piece in 1..=bytes.len() {
+            let pieces: Vec<_> = bytes.chunks(piece).map(Bytes::copy_from_slice).collect();
+            let body = StreamBody::new(stream::iter(pieces.into_iter().map(|p| Ok::<_, Infallible>(Frame::data(p)))));
+            let payload = RequestFrames::new(body, 100).next().now_or_never().unwrap().unwrap().unwrap();
+            assert_eq!(crate::xds::wire::Status::decode(payload), Ok(status.clone()));
+        }
+    }
+
+    #[test]
+    fn a_message_above_the_limit_is_refused_before_it_is_read() {
+        assert_eq!(read(&framed(&[7; 11])[..5], 5, 10), [Err(Code::ResourceExhausted)]);
+        assert_eq!(read(&framed(&[7; 10]), 5, 10), [Ok(Some(vec![7; 10])), Ok(None)]);
+    }
+
+    #[test]
+    fn a_compressed_message_and_half_a_message_end_the_stream() {
+        let mut compressed = framed(b"x");
+        compressed[0] = 1;
+        assert_eq!(read(&compressed, 9, 10), [Err(Code::Unimplemented)]);
+        assert_eq!(read(&framed(b"whole")[..7], 9, 10), [Err(Code::Internal)]);
+    }
+
+    #[test]
+    fn nothing_is_held_between_requests() {
+        let body = StreamBody::new(stream::iter([Ok::<_, Infallible>(Frame::data(framed(&[1; 100_000]).into()))]));
+        let mut frames = RequestFrames::new(body, 1 << 20);
+        drop(frames.next().now_or_never().unwrap().unwrap());
+        assert_eq!((frames.pending.pieces.capacity(), frames.pending.len), (0, 0));
+    }
+
+    fn body(sizes: &[usize]) -> Arc<Body> {
+        use tailscale_gateway_proto::envoy::config::cluster::v3::Cluster;
+        let resources: Vec<_> = sizes
+            .iter()
+            .map(|size| {
+                let cluster = Cluster { name: "c".repeat(*size), ..Default::default() };
+                Resource::new(TypeUrl::Cluster, "c", &cluster)
+            })
+            .collect();
+        Arc::new(Body::sotw(&resources))
+    }
+
+    #[test]
+    fn a_small_response_is_one_piece() {
+        let pieces: Vec<_> = ResponseFrames::new(b"head", body(&[100, 200])).collect();
+        assert_eq!(pieces.len(), 1);
+        assert_eq!(pieces[0][..5], [&[0][..], &u32::try_from(pieces[0].len() - 5).unwrap().to_be_bytes()].concat());
+    }
+
+    #[test]
+    fn a_large_response_is_handed_on_in_slices_of_the_shared_body() {
+        let body = body(&[3_000, 1_000_000, 10]);
+        let pieces: Vec<_> = ResponseFrames::new(b"head", body.clone()).collect();
+        assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= SLICE));
+        let whole = pieces.concat();
+        let parts = body.parts().concat();
+        assert_eq!(
+            whole[..9],
+            [
+                framed(b"")[..1].to_vec(),
+                u32::try_from(4 + parts.len()).unwrap().to_be_bytes().to_vec(),
+                b"head".to_vec()
+            ]
+            .concat()
+        );
+        assert_eq!(whole[9..], parts);
+        let large = body.parts().iter().find(|part| part.len() > SLICE).unwrap().as_ptr_range();
+        assert!(pieces.iter().any(|piece| large.contains(&piece.as_ptr())), "large parts are not copied");
+    }
+}

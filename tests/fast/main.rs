@@ -2,3 +2,4 @@
 
 mod dump;
 mod telemetry;
+mod xds_wire;
