@@ -11,7 +11,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, Asked, Format, bad_request};
@@ -92,7 +92,7 @@ pub(super) async fn page(State(admin): State<Admin>, asked: Asked<Parameters>, h
         |client: &Client| parameters.gateway.as_ref().is_none_or(|gateway| *gateway == client.node.gateway.to_string());
     let clients = admin.registry.clients();
     let rows: Vec<ClientRow> = clients.iter().filter(|client| wanted(client)).map(|client| row(client)).collect();
-    match Format::choose(parameters.format, &headers) {
+    match format {
         Format::Json => Json(serde_json::json!({ "clients": rows })).into_response(),
         Format::Text => table(&rows).into_response(),
     }

@@ -299,7 +299,8 @@ impl<P: Speaks> Open<P> {
     /// Notes how long it took until the client acknowledged all that was new, once it has.
     fn note_convergence(&mut self, shared: &Shared, now: Instant) {
         let Some((since, sent)) = self.behind else { return };
-        if self.stream.status().iter().all(|of| of.in_flight == 0 && of.held.is_empty()) {
+        let summary = self.stream.machine().summary();
+        if summary.in_flight == 0 && summary.held == 0 {
             self.behind = None;
             if sent {
                 shared.metrics.converged(&self.stream.node.gateway, now - since);

@@ -15,7 +15,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Machine, NodeInfo, ResourceStatus, Scope, TypeStatus, wire::Protocol};
+use super::{Machine, NodeInfo, ResourceStatus, Scope, Summary, TypeStatus, wire::Protocol};
 use crate::{metrics::Metrics, snapshot::TypeUrl};
 
 /// The streams that are open.
@@ -38,9 +38,10 @@ impl Registry {
     pub fn measure(&self, metrics: &Metrics) {
         let mut parked = [0; TypeUrl::COUNT];
         let mut retained = 0;
-        for of in self.clients().iter().flat_map(|client| client.status()) {
-            parked[of.type_url.index()] += of.parked.len();
-            retained += of.retained.len();
+        for client in self.clients() {
+            let summary = client.machine().summary();
+            parked.iter_mut().zip(summary.parked).for_each(|(sum, of_client)| *sum += of_client);
+            retained += summary.retained;
         }
         for of in TypeUrl::ALL {
             metrics.parked(of, parked[of.index()]);
@@ -153,6 +154,8 @@ impl<M: Inspect + ?Sized> Stream<M> {
 
 /// What can be seen of a machine from outside, whatever its protocol.
 pub trait Inspect {
+    /// See [`Machine::summary`].
+    fn summary(&self) -> Summary;
     /// See [`Machine::status`].
     fn status(&self) -> Vec<TypeStatus>;
     /// See [`Machine::unknown_types`].
@@ -162,12 +165,16 @@ pub trait Inspect {
 }
 
 impl<M: Machine> Inspect for M {
+    fn summary(&self) -> Summary {
+        Machine::summary(self)
+    }
+
     fn status(&self) -> Vec<TypeStatus> {
         Machine::status(self)
     }
 
     fn unknown_types(&self) -> Vec<String> {
-        Machine::unknown_types(self)
+        Machine::unknown_types(self).to_vec()
     }
 
     fn resources(&self, type_url: TypeUrl) -> Vec<ResourceStatus> {
