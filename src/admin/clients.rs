@@ -88,6 +88,13 @@ pub(super) async fn page(State(admin): State<Admin>, asked: Asked<Parameters>, h
         Ok(query) => query.0,
         Err(error) => return bad_request(error.body_text()),
     };
+    let format = Format::choose(parameters.format, &headers);
+    // A stream that subscribes to ten thousand names is counted through: not on a thread that serves streams.
+    let shown = tokio::task::spawn_blocking(move || show(&admin, &parameters, format));
+    shown.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+fn show(admin: &Admin, parameters: &Parameters, format: Format) -> Response {
     let wanted =
         |client: &Client| parameters.gateway.as_ref().is_none_or(|gateway| *gateway == client.node.gateway.to_string());
     let clients = admin.registry.clients();

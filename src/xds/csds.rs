@@ -37,6 +37,7 @@ use super::{
 use crate::snapshot::{Snapshot, SnapshotCache, TypeUrl};
 
 /// The service.
+#[derive(Clone)]
 pub(super) struct Csds {
     cache: Arc<SnapshotCache>,
     registry: Arc<Registry>,
@@ -60,8 +61,8 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         requests: Request<Streaming<ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
-        let (cache, registry) = (self.cache.clone(), self.registry.clone());
-        let answers = requests.into_inner().map(move |request| answer(&cache, &registry, &request?));
+        let service = self.clone();
+        let answers = requests.into_inner().then(move |request| service.clone().answer(request));
         Ok(Response::new(answers.boxed()))
     }
 
@@ -69,7 +70,17 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         request: Request<ClientStatusRequest>,
     ) -> Result<Response<ClientStatusResponse>, Status> {
-        answer(&self.cache, &self.registry, request.get_ref()).map(Response::new)
+        self.clone().answer(Ok(request.into_inner())).await.map(Response::new)
+    }
+}
+
+impl Csds {
+    /// Answers beside the threads that serve streams: a client may have ten thousand resources.
+    async fn answer(self, request: Result<ClientStatusRequest, Status>) -> Result<ClientStatusResponse, Status> {
+        let request = request?;
+        tokio::task::spawn_blocking(move || answer(&self.cache, &self.registry, &request))
+            .await
+            .map_err(|_| Status::internal("the answer could not be made"))?
     }
 }
 
