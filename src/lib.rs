@@ -8,9 +8,15 @@ pub mod store;
 pub mod compile;
 pub mod snapshot;
 pub mod status;
+pub mod xds;
 
+pub mod pipeline;
 pub mod source;
 
+pub mod admin;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;
+pub mod dump;
+pub mod metrics;
+pub mod telemetry;

@@ -134,6 +134,11 @@ impl SnapshotWatch {
         self.cell.current.load_full()
     }
 
+    /// How many snapshots have been published so far.
+    pub fn revision(&self) -> u64 {
+        *self.news.borrow()
+    }
+
     /// Waits until there is a snapshot newer than the one last seen. Safe to cancel.
     pub async fn changed(&mut self) {
         self.news.changed().await.expect("the cell that this reader holds also holds the sender");
