@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod source;
 
 pub mod admin;
+pub mod app;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;

@@ -191,7 +191,7 @@ async fn gather(batches: &mut mpsc::Receiver<Batch>, changes: &mut Vec<Change>, 
 }
 
 /// One line says what changed, why, how much and how long; one more for each new problem.
-fn log(applied: &Applied, took: Duration) {
+pub fn log(applied: &Applied, took: Duration) {
     if applied.objects.is_empty() {
         return;
     }
