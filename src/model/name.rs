@@ -77,6 +77,9 @@ pub fn secret_name(secret: &ObjectName) -> String {
     format!("secret/{}/{}", secret.namespace, secret.name)
 }
 
+/// The name under which the authorities are served that HTTPS targets are checked against.
+pub const AUTHORITIES: &str = "authorities";
+
 /// The part of a route table that a domain belongs to.
 ///
 /// A table is spliced from at most [`DomainBucket::COUNT`] parts, so that a change costs one part and not the table. Which
@@ -92,4 +95,9 @@ impl DomainBucket {
     pub fn of(domain: &str) -> Self {
         Self((xxh3_64(domain.as_bytes()) % Self::COUNT) as u8)
     }
+}
+
+/// The name of the Envoy route to a tailnet endpoint: `endpoint/NAMESPACE/OBJECT/ENDPOINT`.
+pub fn endpoint_route_name(endpoints: &ObjectName, endpoint: &str) -> String {
+    format!("endpoint/{}/{}/{endpoint}", endpoints.namespace, endpoints.name)
 }

@@ -82,10 +82,10 @@ reasons! {
     UnsupportedProtocolBackend = Error,
     /// Gateway API, route: a filter can not be used as it stands.
     IncompatibleFilters = Error,
-    /// A backend has no ready endpoint.
-    NoReadyEndpoints = Warning,
     /// The object that a reference names does not exist.
     TargetNotFound = Error,
+    /// The TailscaleTailnet that a TailscaleGateway names does not exist.
+    TailnetNotFound = Warning,
     /// Two objects claim one name; both are told.
     Conflicted = Error,
     /// An Envoy refused a resource made from this object.
