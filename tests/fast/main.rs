@@ -9,3 +9,11 @@ mod dump;
 mod original;
 mod telemetry;
 mod xds_wire;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bootstrap;
+mod cli;
+mod files;
+mod manifest;
+mod watch;
