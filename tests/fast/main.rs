@@ -17,3 +17,11 @@ mod cli;
 mod files;
 mod manifest;
 mod watch;
+#[path = "../support/xds_script.rs"]
+mod xds_script;
+#[path = "../support/xds_world.rs"]
+mod xds_world;
+
+mod xds_delta;
+mod xds_order;
+mod xds_sotw;
