@@ -176,7 +176,9 @@ async fn csds_shows_contents_of_a_client_that_is_asked_for_but_never_a_secret() 
         .iter()
         .map(|config| (config.name.as_str(), config.xds_config.is_some()))
         .collect();
-    assert_eq!(shown, [("s", false), ("c", true), ("l", true), ("missing", false)]);
+    assert_eq!(shown, [("s", false), ("c", true), ("l", false), ("missing", false)], "what the client has");
+    let refused = exact.config[0].generic_xds_configs[2].error_state.as_ref().unwrap();
+    assert_eq!(refused.failed_configuration.as_ref().unwrap().type_url, TypeUrl::Listener.as_str());
     let prefix = answers.message().await.unwrap().unwrap();
     assert_eq!(prefix.config.len(), 2);
     assert!(prefix.config.iter().flat_map(|client| &client.generic_xds_configs).all(|c| c.xds_config.is_none()));
