@@ -4,10 +4,11 @@
 
 mod clients;
 mod dump;
+mod objects;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::{
     Json, Router,
     extract::{Query, State},
@@ -19,7 +20,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, snapshot::SnapshotCache, xds::Registry};
+use crate::{metrics::Metrics, pipeline::Reports, snapshot::SnapshotCache, xds::Registry};
 
 /// How long an answer that is under way may still take when the port is closed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Whether `/readyz` says yes.
     pub readiness: Arc<Readiness>,
+    /// What was found about each object.
+    pub reports: Arc<ArcSwap<Reports>>,
 }
 
 /// Whether the process is ready, and if not, why: in words that stand in the answer of `/readyz`.
@@ -88,6 +91,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/debug/objects", get(objects::page))
         .route("/debug/xds/clients", get(clients::page))
         .route("/debug/xds/dump", get(dump::page))
         .with_state(admin)
@@ -99,6 +103,8 @@ async fn index() -> Html<&'static str> {
         "<dt><a href=/healthz>/healthz</a><dd>alive",
         "<dt><a href=/readyz>/readyz</a><dd>ready, or 503 and why not",
         "<dt><a href=/metrics>/metrics</a><dd>for Prometheus",
+        "<dt><a href=/debug/objects>/debug/objects</a>",
+        "<dd>the conditions of every object, as JSON; <code>?kind=Gateway</code>, <code>?name=NAMESPACE/NAME</code>",
         "<dt><a href=/debug/xds/clients>/debug/xds/clients</a>",
         "<dd>who is connected and what they were sent and accepted; <code>?gateway=NAMESPACE/NAME</code>, ",
         "<code>?format=text|json</code>",

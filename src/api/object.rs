@@ -1,0 +1,88 @@
+//! Any object of a kind that is read. Never copies one: the variants share what they hold.
+
+use std::sync::Arc;
+
+use super::{
+    ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
+    TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
+    TailscaleServices, TailscaleTailnet,
+};
+use crate::model::{Kind, ObjectKey, ObjectName};
+
+macro_rules! objects {
+    ($($kind:ident($object:ident),)*) => {
+        /// An object of any kind that is read.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Object {
+            $(
+                #[doc = concat!("A ", stringify!($object), ".")]
+                $kind(Arc<$object>),
+            )*
+        }
+
+        impl Object {
+            /// What kind of object it is.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$kind(_) => Kind::$kind,)* }
+            }
+
+            /// Its metadata.
+            pub fn metadata(&self) -> &ObjectMeta {
+                match self { $(Self::$kind(object) => &object.metadata,)* }
+            }
+
+            /// The object as JSON, with `apiVersion` and `kind`, as the API server would give it.
+            pub fn to_json(&self) -> serde_json::Value {
+                match self {
+                    $(Self::$kind(object) => {
+                        serde_json::to_value(&**object).expect("objects have string keys and no fallible serializer")
+                    })*
+                }
+            }
+        }
+
+        $(
+            impl From<$object> for Object {
+                fn from(object: $object) -> Self {
+                    Self::$kind(Arc::new(object))
+                }
+            }
+        )*
+    };
+}
+
+objects! {
+    GatewayClass(GatewayClass),
+    Gateway(Gateway),
+    HttpRoute(HttpRoute),
+    ReferenceGrant(ReferenceGrant),
+    Namespace(Namespace),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    Secret(Secret),
+    ConfigMap(ConfigMap),
+    TailscaleTailnet(TailscaleTailnet),
+    TailscaleGateway(TailscaleGateway),
+    TailscaleEndpoints(TailscaleEndpoints),
+    TailscaleRoutePolicy(TailscaleRoutePolicy),
+    TailscaleProxyGroup(TailscaleProxyGroup),
+    TailscaleService(TailscaleService),
+    TailscaleServices(TailscaleServices),
+}
+
+impl Object {
+    /// Which object it is. The namespace of a cluster-scoped object is empty, whatever its metadata says.
+    pub fn key(&self) -> ObjectKey {
+        let metadata = self.metadata();
+        let namespace = match self.kind().namespaced() {
+            true => metadata.namespace.as_deref().unwrap_or_default(),
+            false => "",
+        };
+        ObjectKey::new(self.kind(), ObjectName::new(namespace, metadata.name.as_deref().unwrap_or_default()))
+    }
+
+    /// Its `metadata.generation`; 0 when it has none.
+    pub fn generation(&self) -> i64 {
+        self.metadata().generation.unwrap_or_default()
+    }
+}

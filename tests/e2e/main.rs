@@ -1,0 +1,7 @@
+//! Real programs together: the tests that start an Envoy, our own binary, and clients that are not ours.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod envoys;
+mod support_itself;

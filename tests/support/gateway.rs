@@ -1,0 +1,146 @@
+//! Our own binary, as a user starts it.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+};
+
+use super::{
+    client::{self, Response},
+    ports::Port,
+    process::Process,
+    tools::stdout,
+    wait::until,
+};
+
+/// `tailscale-gateway` with these arguments.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tailscale-gateway"));
+    command.args(arguments);
+    command
+}
+
+/// What `tailscale-gateway` with these arguments printed and how it ended.
+pub fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("our binary can be started")
+}
+
+/// A running `tailscale-gateway serve` on a folder of manifests, with ports that outlast its restarts.
+#[derive(Debug)]
+pub struct Gateway {
+    folder: PathBuf,
+    flags: Vec<String>,
+    xds: Port,
+    admin: Port,
+    process: Process,
+}
+
+impl Gateway {
+    /// Serves a folder; returns when `/readyz` says that it does.
+    pub async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same with more flags.
+    pub async fn start_with(folder: &Path, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+        let (xds, admin) = (Port::lease(), Port::lease());
+        let process = serve(folder, &flags, &xds, &admin);
+        let gateway = Self { folder: folder.to_owned(), flags, xds, admin, process };
+        gateway.ready().await;
+        gateway
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn ready(&self) {
+        until("the control plane to be ready", async || {
+            self.process.assert_running();
+            match client::get(self.admin.address(), "/readyz").try_send().await? {
+                ready if ready.status == 200 => Ok(()),
+                other => Err(format!("{} {}", other.status, other.text())),
+            }
+        })
+        .await;
+    }
+
+    /// Where it serves xDS.
+    pub fn xds(&self) -> SocketAddr {
+        self.xds.address()
+    }
+
+    /// The process, for its output.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Asks the admin interface; any status is an answer.
+    pub async fn admin(&self, path: &str) -> Response {
+        self.process.assert_running();
+        client::get(self.admin.address(), path).send().await
+    }
+
+    /// All metrics: each series as it is spelled, with its labels.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        let text = self.admin("/metrics").await.text();
+        let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            Some((series.to_owned(), value.parse().ok()?))
+        });
+        samples.collect()
+    }
+
+    /// Waits until a metric is as `holds` wants it; a series that is not there is `None`.
+    pub async fn wait_for_metric(&self, series: &str, holds: impl Fn(Option<f64>) -> bool) {
+        until(&format!("the metric {series}"), async || {
+            let value = self.metrics().await.get(series).copied();
+            if holds(value) { Ok(()) } else { Err(format!("it is {value:?}")) }
+        })
+        .await;
+    }
+
+    /// The bootstrap that it prints for an Envoy of a Gateway (`NAMESPACE/NAME`), with more flags (`--protocol`, …) and the
+    /// admin interface of that Envoy on a port of the test's.
+    pub fn bootstrap(&self, gateway: &str, envoy_admin: &Port, flags: &[&str]) -> String {
+        let (xds, admin) = (self.xds().to_string(), envoy_admin.address().to_string());
+        let mut arguments = vec!["bootstrap", "--gateway", gateway, "--xds", &xds, "--admin", &admin];
+        arguments.extend(flags);
+        stdout(run(&arguments), "tailscale-gateway bootstrap")
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub async fn terminate(&self) -> ExitStatus {
+        self.process.terminate();
+        self.process.wait().await
+    }
+
+    /// Ends it at once, as a crash would.
+    pub async fn kill(&self) {
+        self.process.kill();
+        self.process.wait().await;
+    }
+
+    /// Starts it again on the same ports after it has ended; returns when it is ready.
+    pub async fn start_again(&mut self) {
+        assert!(self.process.ended().is_some(), "the control plane still runs");
+        self.process = serve(&self.folder, &self.flags, &self.xds, &self.admin);
+        self.ready().await;
+    }
+
+    /// Ends it cleanly and starts it again on the same ports.
+    pub async fn restart(&mut self) {
+        let status = self.terminate().await;
+        assert!(status.success(), "the control plane ended with {status}");
+        self.start_again().await;
+    }
+}
+
+fn serve(folder: &Path, flags: &[String], xds: &Port, admin: &Port) -> Process {
+    let mut command = command(&["serve", "--log-format", "json"]);
+    command.arg("--source").arg(format!("dir:{}", folder.display()));
+    command.arg("--xds-listen").arg(xds.address().to_string());
+    command.arg("--admin-listen").arg(admin.address().to_string());
+    command.args(flags);
+    Process::spawn("the control plane", command)
+}

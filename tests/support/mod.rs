@@ -1,0 +1,18 @@
+//! What the tests drive real programs with: processes, ports, Envoys, our own binary, backends and clients.
+//!
+//! It decides nothing about what is right: it starts, asks, waits with a deadline, and panics with everything it knows when
+//! the world does not answer. Nothing here sleeps for a guessed time; what can only be polled is polled in [`wait`].
+#![allow(unreachable_pub, reason = "a module tree inside a test binary: nothing in it is reachable from outside")]
+#![allow(dead_code, reason = "a tool box: no test binary uses every tool")]
+
+pub mod backend;
+pub mod client;
+pub mod envoy;
+pub mod gateway;
+pub mod load;
+pub mod manifests;
+pub mod ports;
+pub mod process;
+pub mod tls;
+pub mod tools;
+pub mod wait;
