@@ -326,7 +326,7 @@ impl<P: Speaks> Open<P> {
                     shared.metrics.acked(type_url, latency);
                     shared.metrics.nacked(type_url, &node.gateway);
                     warn!(
-                        stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, ?parked, code, message,
+                        stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, ?parked, code, reason = message,
                         "Envoy refused a response; what it refused is not sent to it again before it changes"
                     );
                 }

@@ -10,7 +10,6 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tailscale_gateway_proto::{
     envoy::{
@@ -34,7 +33,7 @@ use super::{
     conversation::scope_label,
     registry::{Client, Registry},
 };
-use crate::snapshot::{Snapshot, SnapshotCache, TypeUrl};
+use crate::snapshot::{Snapshot, SnapshotCache, TypeUrl, Version};
 
 /// The service.
 #[derive(Clone)]
@@ -132,26 +131,30 @@ fn describe_resource(
         (ClientState::Refused, _) => (ConfigStatus::Error, ClientResourceStatus::Nacked),
         (ClientState::Missing, _) => (ConfigStatus::NotSent, ClientResourceStatus::DoesNotExist),
     };
+    let url = of.type_url.as_str();
+    let current = snapshot.view(of.type_url).get(&resource.name);
+    let content = |version: Option<Version>| {
+        let is_shown = with_contents && of.type_url != TypeUrl::Secret;
+        let content = current.filter(|current| is_shown && version == Some(current.version()))?;
+        Some(Any { type_url: url.to_owned(), value: content.message_bytes() })
+    };
     let error_state = match (&of.last_nack, resource.state) {
-        (Some(nack), ClientState::Refused) => Some(UpdateFailureState {
-            last_update_attempt: Some(timestamp(nack.at)),
-            details: nack.message.clone(),
-            version_info: of.parked.get(&resource.name).map(ToString::to_string).unwrap_or_default(),
-            ..Default::default()
-        }),
+        (Some(nack), ClientState::Refused) => {
+            let refused = of.parked.get(&resource.name).copied();
+            Some(UpdateFailureState {
+                failed_configuration: content(refused),
+                last_update_attempt: Some(timestamp(nack.at)),
+                details: nack.message.clone(),
+                version_info: refused.map(|version| version.to_string()).unwrap_or_default(),
+            })
+        }
         _ => None,
     };
-    let current = snapshot.view(of.type_url).get(&resource.name);
-    let content = current.filter(|current| {
-        with_contents && of.type_url != TypeUrl::Secret && resource.version == Some(current.version())
-    });
-    let url = of.type_url.as_str();
     GenericXdsConfig {
         type_url: url.to_owned(),
         name: resource.name.as_ref().to_owned(),
         version_info: resource.version.map(|version| version.to_string()).unwrap_or_default(),
-        xds_config: content
-            .map(|content| Any { type_url: url.to_owned(), value: Bytes::clone(&content.message_bytes()) }),
+        xds_config: content(resource.version),
         config_status: config_status.into(),
         client_status: client_status.into(),
         error_state,

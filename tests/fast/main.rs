@@ -7,10 +7,13 @@ mod api_refusals;
 mod crds;
 mod dump;
 mod original;
+mod admin;
+mod support;
 mod telemetry;
+mod xds_server;
+mod xds_services;
 mod xds_wire;
 #[path = "../support/mod.rs"]
-mod support;
 
 mod bootstrap;
 mod cli;

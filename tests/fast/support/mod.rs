@@ -1,3 +1,3 @@
 //! What several tests need.
 
-pub mod xds;
+pub(crate) mod xds;
