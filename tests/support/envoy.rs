@@ -2,7 +2,7 @@
 //!
 //! Envoy tells nobody when something has changed: whoever waits for a state asks its admin interface until it is there.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, net::SocketAddr, process::Command};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
