@@ -38,6 +38,7 @@ fn every_field_exists_in_envoys_own_definition_for_all_four_variants() {
             let node = bootstrap.node.expect("there is a node");
             assert_eq!((node.id.as_str(), node.cluster.as_str()), ("on", "default/web"));
             let dynamic = bootstrap.dynamic_resources.expect("there are dynamic resources");
+            assert_eq!(dynamic.ads_config.is_some(), discovery == Discovery::Ads);
             for source in [dynamic.lds_config, dynamic.cds_config] {
                 let source = source.expect("both are given");
                 let is_ads = matches!(source.config_source_specifier, Some(ConfigSourceSpecifier::Ads(_)));
