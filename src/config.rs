@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use crate::{
     bootstrap::{Discovery, HostPort, Protocol},
     model::ObjectName,
+    telemetry::LogFormat,
 };
 
 /// What the command line and the environment say.
@@ -36,15 +37,6 @@ pub struct LogConfig {
     /// The least important lines that are written.
     #[arg(long, global = true, env = "TAILSCALE_GATEWAY_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
     pub log_level: LogLevel,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// How important a log line has to be.
@@ -102,14 +94,18 @@ pub struct ServeConfig {
     /// The address of /healthz, /readyz, /metrics and /debug.
     #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub admin_listen: SocketAddr,
-    /// How listeners are bound.
+    /// What resources depend on besides the objects.
     #[command(flatten)]
-    pub ports: PortConfig,
+    pub compile: CompileConfig,
 }
 
-/// How the listeners of a Gateway become ports of Envoy.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct PortConfig {
+/// What resources depend on besides the objects.
+#[derive(Clone, Debug, Args)]
+pub struct CompileConfig {
+    /// A PEM file with the certificates of the authorities that HTTPS targets are checked against; those of the system when
+    /// it is left out.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TRUSTED_CA", value_name = "FILE")]
+    pub trusted_ca: Option<PathBuf>,
     /// Bind listener ports below 1024 as they are; else Envoy binds the port plus 10000.
     #[arg(long, env = "TAILSCALE_GATEWAY_PRIVILEGED_PORTS", value_parser = BoolishValueParser::new())]
     pub privileged_ports: bool,
@@ -150,9 +146,9 @@ pub struct TranslateConfig {
     /// The language of the output.
     #[arg(short, long, env = "TAILSCALE_GATEWAY_OUTPUT", value_enum, default_value_t = OutputFormat::Yaml)]
     pub output: OutputFormat,
-    /// How listeners are bound.
+    /// What resources depend on besides the objects.
     #[command(flatten)]
-    pub ports: PortConfig,
+    pub compile: CompileConfig,
 }
 
 /// What `validate` is told.
@@ -161,9 +157,9 @@ pub struct ValidateConfig {
     /// Files and folders of manifests.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// How listeners are bound.
+    /// What resources depend on besides the objects.
     #[command(flatten)]
-    pub ports: PortConfig,
+    pub compile: CompileConfig,
 }
 
 /// The language of what `translate` prints.

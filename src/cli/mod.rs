@@ -1,8 +1,9 @@
-//! The commands that print something and end: `bootstrap`, `crds`, `validate`.
+//! The commands that print something and end: `bootstrap`, `crds`, `translate`, `validate`.
 //!
 //! Beside `app`, which wires what serves and never ends by itself. Never listens, never watches, never logs.
 
 mod output;
+pub mod translate;
 pub mod validate;
 
 use std::{
@@ -10,13 +11,16 @@ use std::{
     process::ExitCode,
 };
 
+use serde_json::json;
+
 pub use output::{complain, print, write_text};
 
 use crate::{
     api,
     bootstrap::Bootstrap,
-    config::{BootstrapConfig, ValidateConfig},
-    source::{FileWorld, Located},
+    compile::Settings,
+    config::{BootstrapConfig, OutputFormat, TranslateConfig, ValidateConfig},
+    source::{FileWorld, read_all},
 };
 
 /// Prints the bootstrap of an Envoy.
@@ -37,11 +41,39 @@ pub fn crds() -> ExitCode {
     print(&api::crds_yaml())
 }
 
+/// Prints what would be served, and the conditions every object would get; problems with the files themselves go to standard
+/// error.
+pub fn translate(config: &TranslateConfig, settings: Settings) -> ExitCode {
+    let world = match read_all(&config.paths) {
+        Ok(world) => world,
+        Err(error) => return complain(&error),
+    };
+    for problem in world.problems() {
+        complain(&problem);
+    }
+    match translate::translate(world.objects(), settings, config.gateway.as_ref()) {
+        Ok(translation) => {
+            let whole = json!({"resources": translation.resources, "objects": translation.objects});
+            match config.output {
+                OutputFormat::Json => print(&format!("{whole:#}\n")),
+                OutputFormat::Yaml => match serde_saphyr::to_string(&whole) {
+                    Ok(text) => print(&text),
+                    Err(error) => complain(&error),
+                },
+            }
+        }
+        Err(error) => complain(&error),
+    }
+}
+
 /// Prints what is wrong with manifests, one line each, by file and place; the exit code is 1 if any of it is an error.
-///
-/// `extra` finds what is wrong with the objects together; [`FileWorld::locate`] tells where they stand.
-pub fn validate(config: &ValidateConfig, extra: impl FnOnce(&FileWorld) -> Vec<Located>) -> ExitCode {
-    match validate::problems(&config.paths, extra) {
+pub fn validate(config: &ValidateConfig, settings: Settings) -> ExitCode {
+    let compiled = |world: &FileWorld| {
+        let translation = translate::translate(world.objects(), settings, None);
+        let reports = translation.map(|translation| translation.reports).unwrap_or_default();
+        reports.values().flat_map(|report| report.problems()).map(|problem| world.locate(problem)).collect()
+    };
+    match validate::problems(&config.paths, compiled) {
         Ok(problems) => {
             print(&validate::report(&problems));
             validate::verdict(&problems)

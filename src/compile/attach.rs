@@ -5,11 +5,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Namespace;
 
 use super::{
-    Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World,
-    gateway::state_domain,
-    hostname,
-    objects::selects,
-    reference::referred,
+    Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World, gateway::state_domain, hostname,
+    objects::selects, reference::referred,
 };
 use crate::{
     api::{FromNamespaces, Gateway, HttpRoute, ParentReference},
@@ -50,7 +47,12 @@ pub(super) fn binding(name: &ObjectName, world: &mut World<'_>) -> Output<Compil
                 continue;
             } else {
                 let message = format!("there is no Gateway {gateway}");
-                Err(Problem::new(key.clone(), format!("spec.parentRefs[{place}].name"), Reason::NoMatchingParent, message))
+                Err(Problem::new(
+                    key.clone(),
+                    format!("spec.parentRefs[{place}].name"),
+                    Reason::NoMatchingParent,
+                    message,
+                ))
             };
             parents.push(BoundParent { target: target(parent), tables });
         }

@@ -25,9 +25,8 @@ pub(super) struct Resolver<'a, 'w> {
 
 impl Backends for Resolver<'_, '_> {
     fn resolve(&mut self, backend: &BackendObjectReference, field: &str) -> Result<ResolvedBackend, Problem> {
-        let problem = |suffix: &str, reason, message| {
-            Problem::new(self.key.clone(), format!("{field}{suffix}"), reason, message)
-        };
+        let problem =
+            |suffix: &str, reason, message| Problem::new(self.key.clone(), format!("{field}{suffix}"), reason, message);
         let kind = match Kind::find(&backend.group, &backend.kind) {
             Some(kind @ (Kind::Service | Kind::TailscaleEndpoints)) => kind,
             Some(kind @ (Kind::TailscaleService | Kind::TailscaleServices)) => {
@@ -50,14 +49,17 @@ impl Backends for Resolver<'_, '_> {
             Kind::Service => service(&to.name, backend.port, self.world),
             _ => endpoints(&to.name, backend.port, self.world),
         };
-        let (targets, websocket) =
-            resolved.map_err(|(suffix, reason, message)| problem(suffix, reason, message))?;
+        let (targets, websocket) = resolved.map_err(|(suffix, reason, message)| problem(suffix, reason, message))?;
         for (name, _) in &targets {
             keep_cluster(self.gateway, name, self.world);
         }
         let targets = targets
             .into_iter()
-            .map(|(name, (weight, host_rewrite))| BackendTarget { cluster: name.to_string().into(), weight, host_rewrite })
+            .map(|(name, (weight, host_rewrite))| BackendTarget {
+                cluster: name.to_string().into(),
+                weight,
+                host_rewrite,
+            })
             .collect();
         Ok(ResolvedBackend { targets, websocket })
     }
@@ -73,7 +75,11 @@ fn service(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Resul
         return Err((".name", Reason::BackendNotFound, format!("there is no Service {name}")));
     };
     let Some(port) = port else {
-        return Err((".port", Reason::UnsupportedValue, "a Service needs a port: the number in its spec.ports".to_owned()));
+        return Err((
+            ".port",
+            Reason::UnsupportedValue,
+            "a Service needs a port: the number in its spec.ports".to_owned(),
+        ));
     };
     if object.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
         let message = format!(
@@ -144,13 +150,12 @@ fn endpoints(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Res
     let mut targets: Vec<(ClusterName, (u32, Option<String>))> = Vec::new();
     let mut refused = None;
     for endpoint in chosen {
-        let cluster =
-            ClusterName::Endpoint { endpoints: name.clone(), endpoint: Arc::from(endpoint.name.as_str()) };
+        let cluster = ClusterName::Endpoint { endpoints: name.clone(), endpoint: Arc::from(endpoint.name.as_str()) };
         if targets.iter().any(|(other, _)| *other == cluster) {
             continue;
         }
         match cluster::endpoint_target(endpoint) {
-            Ok(target) => targets.push((cluster, (u32::try_from(endpoint.weight).unwrap_or(1).max(1), Some(target.authority)))),
+            Ok(target) => targets.push((cluster, (endpoint.weight.max(1), Some(target.authority)))),
             Err((_, message)) => {
                 refused.get_or_insert(format!("endpoint {} of TailscaleEndpoints {name}: {message}", endpoint.name));
             }

@@ -3,26 +3,28 @@
 use std::{sync::Arc, time::Duration as StdDuration};
 
 use k8s_openapi::api::core::v1::Service;
-use prost::Message;
 use tailscale_gateway_proto::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster, OutlierDetection, circuit_breakers::Thresholds,
-                cluster::{
-                    ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
-                },
+                CircuitBreakers, Cluster, OutlierDetection,
+                circuit_breakers::Thresholds,
+                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy},
             },
             core::v3::{
                 HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket,
                 health_check::{HealthChecker, HttpHealthCheck},
                 transport_socket,
             },
-            endpoint::v3::{ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier},
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
+                lb_endpoint::HostIdentifier,
+            },
         },
         extensions::{
             transport_sockets::tls::v3::{
-                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, UpstreamTlsContext,
+                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+                UpstreamTlsContext,
                 common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
                 subject_alt_name_matcher::SanType,
             },
@@ -35,7 +37,7 @@ use tailscale_gateway_proto::{
         },
         r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
     },
-    google::protobuf::{Any, BoolValue, Duration, UInt32Value},
+    google::protobuf::{Duration, UInt32Value},
 };
 
 use super::{
@@ -46,8 +48,8 @@ use super::{
     target::{Host, Target},
 };
 use crate::{
-    api::{Endpoint, EndpointProtocol, HealthCheck, TailscaleEndpoints},
-    model::{AUTHORITIES, ClusterName, Reason},
+    api::{EndpointHealthCheck, EndpointProtocol, TailscaleEndpoint, TailscaleEndpoints},
+    model::{AUTHORITIES, ClusterName},
     snapshot::{Resource, TypeUrl},
 };
 
@@ -81,7 +83,9 @@ pub(super) fn cluster(settings: &Settings, name: &ClusterName, world: &mut World
 /// Endpoints come apart from the cluster, so that a changed endpoint does not touch it.
 fn service_cluster(name: &ClusterName, protocol: AppProtocol) -> Cluster {
     let protocol = match protocol {
-        AppProtocol::Http1 | AppProtocol::WebSocket => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
+        AppProtocol::Http1 | AppProtocol::WebSocket => {
+            ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
+        }
         AppProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default()),
     };
     Cluster {
@@ -127,9 +131,12 @@ pub(super) struct EndpointTarget {
 
 /// Reads where an endpoint's requests go: its `externalTarget`, or the machine itself by its tailnet address or name, which
 /// works for an Envoy whose host is a member of the tailnet. Says which field is wrong, and how, otherwise.
-pub(super) fn endpoint_target(endpoint: &Endpoint) -> Result<EndpointTarget, (&'static str, String)> {
+pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTarget, (&'static str, String)> {
     if matches!(endpoint.protocol, EndpointProtocol::Tcp | EndpointProtocol::Udp | EndpointProtocol::Tls) {
-        let message = format!("an endpoint of protocol {} can not take HTTP requests; use HTTP, HTTPS or GRPC", endpoint.protocol.as_str());
+        let message = format!(
+            "an endpoint of protocol {} can not take HTTP requests; use HTTP, HTTPS or GRPC",
+            endpoint.protocol.as_str()
+        );
         return Err(("protocol", message));
     }
     let (field, text) = match (&endpoint.external_target, &endpoint.tailscale_ip, &endpoint.tailscale_fqdn) {
@@ -154,7 +161,7 @@ impl EndpointTarget {
     }
 }
 
-fn endpoint_cluster(name: &ClusterName, endpoint: &Endpoint, target: &EndpointTarget) -> Cluster {
+fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &EndpointTarget) -> Cluster {
     let protocol = if target.http2 {
         let options = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(options) })
@@ -191,10 +198,14 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &Endpoint, target: &EndpointTa
         name: name.to_string(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
         dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
-        respect_dns_ttl: discovery == DiscoveryType::StrictDns,
         load_assignment: Some(assignment),
         transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2)),
-        health_checks: endpoint.health_check.iter().filter(|check| check.enabled).map(|check| health_check(check, target)).collect(),
+        health_checks: endpoint
+            .health_check
+            .iter()
+            .filter(|check| check.enabled)
+            .map(|check| health_check(check, target))
+            .collect(),
         outlier_detection: Some(outlier_detection()),
         ..common(protocol)
     }
@@ -236,15 +247,13 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
     }
 }
 
-fn health_check(check: &HealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {
-    let count = |count: i32| Some(UInt32Value { value: u32::try_from(count).unwrap_or(1).max(1) });
+fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {
+    let count = |count: u32| Some(UInt32Value { value: count.max(1) });
     EnvoyHealthCheck {
         interval: duration(check.interval.as_std()),
         timeout: duration(check.timeout.as_std()),
         healthy_threshold: count(check.healthy_threshold),
         unhealthy_threshold: count(check.unhealthy_threshold),
-        // The first check comes at once, and until it is done the target is used: a start is not an outage.
-        ignore_health_check_until_first: false,
         health_checker: Some(HealthChecker::HttpHealthCheck(HttpHealthCheck {
             host: target.authority.clone(),
             path: check.path.clone(),

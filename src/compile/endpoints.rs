@@ -70,7 +70,8 @@ pub(super) fn socket_address(host: String, port: u16) -> Address {
 fn addresses(service: &ObjectName, port: u16, world: &mut World<'_>) -> Option<BTreeSet<(IpAddr, u16)>> {
     let object = world.object::<Service>(service)?;
     let ports = object.spec.as_ref()?.ports.as_ref()?;
-    let declared = ports.iter().find(|declared| declared.port == i32::from(port) && is_tcp(declared.protocol.as_deref()))?;
+    let declared =
+        ports.iter().find(|declared| declared.port == i32::from(port) && is_tcp(declared.protocol.as_deref()))?;
     let port_name = declared.name.as_deref().unwrap_or_default();
     let (mut ready, mut serving) = (BTreeSet::new(), BTreeSet::new());
     for name in world.index(IndexKey::SlicesOf(service.clone())) {

@@ -75,7 +75,8 @@ impl GatewayListeners {
     /// The listeners whose routes stand in a table.
     pub fn of_table<'a>(&'a self, table: &'a RouteTableName) -> impl Iterator<Item = &'a ListenerSpec> {
         self.served().filter(move |listener| {
-            listener.port == table.port && listener.https == table.section.is_some()
+            listener.port == table.port
+                && listener.https == table.section.is_some()
                 && table.section.as_ref().is_none_or(|section| *section == listener.name)
         })
     }
@@ -179,7 +180,13 @@ fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>)
     }
 }
 
-fn check(settings: &Settings, key: &ObjectKey, place: usize, listener: &Listener, world: &mut World<'_>) -> ListenerSpec {
+fn check(
+    settings: &Settings,
+    key: &ObjectKey,
+    place: usize,
+    listener: &Listener,
+    world: &mut World<'_>,
+) -> ListenerSpec {
     let field = format!("spec.listeners[{place}]");
     let mut problems = Vec::new();
     let mut problem = |suffix: &str, reason, message: String| {
@@ -253,7 +260,11 @@ fn check(settings: &Settings, key: &ObjectKey, place: usize, listener: &Listener
         port: listener.port,
         bound_port,
         https,
-        hostname: listener.hostname.as_deref().filter(|hostname| !hostname.is_empty()).map(|hostname| hostname.to_ascii_lowercase().into()),
+        hostname: listener
+            .hostname
+            .as_deref()
+            .filter(|hostname| !hostname.is_empty())
+            .map(|hostname| hostname.to_ascii_lowercase().into()),
         from: namespaces.from,
         selector: namespaces.selector.clone(),
         kinds,
@@ -302,10 +313,14 @@ fn conflicts(key: &ObjectKey, listeners: &mut [ListenerSpec]) {
                 );
                 refused.push((place, Reason::PortUnavailable, message));
             } else if let Some(other) = others().find(|other| other.https != this.https) {
-                let message = format!("listener {} has another protocol on port {}; use one protocol per port", other.name, this.port);
+                let message = format!(
+                    "listener {} has another protocol on port {}; use one protocol per port",
+                    other.name, this.port
+                );
                 refused.push((place, Reason::ProtocolConflict, message));
             } else if let Some(other) = others().find(|other| other.hostname == this.hostname) {
-                let message = format!("listener {} has the same hostname on port {}; change one of them", other.name, this.port);
+                let message =
+                    format!("listener {} has the same hostname on port {}; change one of them", other.name, this.port);
                 refused.push((place, Reason::HostnameConflict, message));
             }
         }

@@ -24,9 +24,7 @@ use tailscale_gateway_proto::{
                 listener::tls_inspector::v3::TlsInspector,
                 network::http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter, Rds,
-                    http_connection_manager::{
-                        CodecType, PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig,
-                    },
+                    http_connection_manager::{CodecType, PathWithEscapedSlashesAction, RouteSpecifier, UpgradeConfig},
                     http_filter,
                 },
             },
@@ -36,7 +34,7 @@ use tailscale_gateway_proto::{
     google::protobuf::{Any, BoolValue, Duration},
 };
 
-use super::{ListenerSpec, OutputKey, World, hostname};
+use super::{CORS_FILTER, ListenerSpec, OutputKey, World, hostname};
 use crate::{
     model::{ObjectName, listener_name, secret_name},
     snapshot::{Resource, TypeUrl},
@@ -156,7 +154,7 @@ fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec) -> Filter {
         codec_type: CodecType::Auto as i32,
         route_specifier: Some(RouteSpecifier::Rds(Rds { config_source: from_ads(), route_config_name: table })),
         http_filters: vec![
-            http_filter("envoy.filters.http.cors", any(&Cors::default())),
+            http_filter(CORS_FILTER, any(&Cors::default())),
             http_filter("envoy.filters.http.router", any(&Router::default())),
         ],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],

@@ -6,21 +6,35 @@
 mod attach;
 mod backend;
 mod cluster;
+mod cors;
 mod endpoints;
+mod filter;
+mod findings;
 mod gateway;
+mod header;
 mod hostname;
 mod listener;
+mod matching;
 mod objects;
+mod redirect;
 mod reference;
+pub mod regex;
 mod report;
+pub mod route;
+mod rule;
 mod scope;
 mod secret;
+mod share;
 mod table;
 mod target;
+mod timeout;
+mod url;
 
 use std::sync::Arc;
 
+pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
+pub use matching::MatchPrecedence;
 
 use crate::{
     model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName},

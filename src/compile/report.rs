@@ -2,24 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-
 use super::{
-    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
-    cluster::endpoint_target,
-    gateway::class_is_ours,
+    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World, cluster::endpoint_target, gateway::class_is_ours,
     objects::generation,
 };
 use crate::{
     api::{
-        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-        TailscaleServices, TailscaleTailnet,
+        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy,
+        TailscaleService, TailscaleServices, TailscaleTailnet,
     },
     model::{
-        ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, Problem, Reason, Report,
-        RouteReport,
+        ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName, ObjectReport, ParentReport, Problem,
+        Reason, Report, RouteReport,
     },
-    store::{IndexKey, Stored},
+    store::Stored,
 };
 
 /// What was found about an object; nothing when it is none of our business.
@@ -122,9 +118,12 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             problems.push(Problem::new(object.clone(), format!("spec.endpoints[{place}].{field}"), reason, message));
         };
         match endpoint_target(endpoint) {
-            Err((field, message)) if endpoint.external_target.is_some() => problem(field, Reason::UnsupportedValue, message),
+            Err((field, message)) if endpoint.external_target.is_some() => {
+                problem(field, Reason::UnsupportedValue, message)
+            }
             Ok(target) if target.tls() && settings.trusted_authorities.is_none() => {
-                let message = "no trusted authorities are known to check the target's certificate; start with --trusted-ca";
+                let message =
+                    "no trusted authorities are known to check the target's certificate; start with --trusted-ca";
                 problem("externalTarget", Reason::UnsupportedValue, message.to_owned());
             }
             _ => {}
@@ -160,11 +159,19 @@ fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) ->
         set.then(|| Problem::new(object.clone(), field, Reason::NotActedOn, message))
     };
     [
-        note(spec.auto_discovery.as_ref().is_some_and(|auto| auto.enabled), "spec.autoDiscovery", "discovery of tailnet devices"),
+        note(
+            spec.auto_discovery.as_ref().is_some_and(|auto| auto.enabled),
+            "spec.autoDiscovery",
+            "discovery of tailnet devices",
+        ),
         note(spec.proxy.is_some(), "spec.proxy", "running tailnet proxies"),
         note(!spec.ports.is_empty(), "spec.ports", "publishing ports through tailnet proxies"),
         note(!spec.tags.is_empty(), "spec.tags", "tagging tailnet proxies"),
-        note(spec.endpoints.iter().any(|endpoint| !endpoint.tags.is_empty()), "spec.endpoints[].tags", "tagging tailnet proxies"),
+        note(
+            spec.endpoints.iter().any(|endpoint| !endpoint.tags.is_empty()),
+            "spec.endpoints[].tags",
+            "tagging tailnet proxies",
+        ),
     ]
     .into_iter()
     .flatten()
@@ -193,14 +200,19 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
             problems.extend(scope.problems.iter().filter(|problem| problem.object == *object).cloned());
         }
     }
-    for (place, tailnet) in super::scope::attachments(&gateway).iter().enumerate() {
-        let tailnet_name = &tailnet.tailscale_tailnet_ref.name;
-        let known = world.index(IndexKey::All(Kind::TailscaleTailnet));
-        if !known.iter().any(|known| *known.name == **tailnet_name) {
-            let message = format!("there is no TailscaleTailnet {tailnet_name}; its endpoints with this tailnet are served all the same");
-            let field = format!("spec.tailnets[{place}].tailscaleTailnetRef.name");
-            problems.push(Problem::new(object.clone(), field, Reason::TargetNotFound, message));
+    for (place, tailnet) in super::scope::tailnets(&gateway).into_iter().enumerate() {
+        if world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.object)).is_none() {
+            let message = format!(
+                "there is no TailscaleTailnet {}; endpoints of this tailnet are served all the same",
+                tailnet.object
+            );
+            let field = match tailnet.attachment {
+                Some(_) => format!("spec.tailnets[{place}].{}", tailnet.field),
+                None => format!("spec.{}", tailnet.field),
+            };
+            problems.push(Problem::new(object.clone(), field, Reason::TailnetNotFound, message));
         }
+        let Some(tailnet) = tailnet.attachment else { continue };
         let mut note = |field: &str, what: &str| {
             let message = format!("{what} is not acted on yet; the field has no effect");
             let field = format!("spec.tailnets[{place}].{field}");
@@ -220,7 +232,11 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
         }
     };
     note(gateway.spec.extension_server.is_some(), "spec.extensionServer", "the extension server is not there yet");
-    note(gateway.spec.route_discovery.is_some(), "spec.routeDiscovery", "discovery of subnet routes is not acted on yet");
+    note(
+        gateway.spec.route_discovery.is_some(),
+        "spec.routeDiscovery",
+        "discovery of subnet routes is not acted on yet",
+    );
     note(gateway.spec.proxy_group.is_some(), "spec.proxyGroup", "running tailnet proxies is not acted on yet");
     Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&gateway.metadata), problems }))
 }

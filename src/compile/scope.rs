@@ -9,14 +9,14 @@ use std::{
 };
 
 use super::{
-    Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World,
-    attach::namespace_allowed,
-    gateway::state_domain,
-    hostname,
-    objects::created,
+    Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World, attach::namespace_allowed, gateway::state_domain,
+    hostname, objects::created,
 };
 use crate::{
-    api::{Endpoint, RouteGeneration, RouteProtocol, TailnetAttachment, TailscaleEndpoints, TailscaleGateway, TailscaleTailnet},
+    api::{
+        GatewayReference, RouteGeneration, RouteProtocol, TailnetAttachment, TailscaleEndpoint, TailscaleEndpoints,
+        TailscaleGateway, TailscaleTailnet,
+    },
     model::{Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
     store::{IndexKey, Output},
 };
@@ -68,8 +68,19 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     if listeners.ours {
         for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
             if let Some(object) = world.object::<TailscaleGateway>(&name) {
-                for (place, tailnet) in attachments(&object).iter().enumerate() {
-                    attach(gateway, &listeners, &name, place, tailnet, world, &mut candidates, &mut problems);
+                for (place, tailnet) in tailnets(&object).into_iter().enumerate() {
+                    let reference = &object.spec.gateway_ref;
+                    attach(
+                        gateway,
+                        &listeners,
+                        &name,
+                        reference,
+                        place,
+                        tailnet,
+                        world,
+                        &mut candidates,
+                        &mut problems,
+                    );
                 }
             }
         }
@@ -77,9 +88,10 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     let (endpoints, mut facts) = settle(gateway, candidates);
     for endpoint in &endpoints {
         for listener in listeners.served().filter(|listener| endpoint.listeners.contains(&listener.name)) {
-            let domain = endpoint.host.as_deref().and_then(|host| {
-                hostname::intersection(listener.hostname.as_deref(), Some(host))
-            });
+            let domain = endpoint
+                .host
+                .as_deref()
+                .and_then(|host| hostname::intersection(listener.hostname.as_deref(), Some(host)));
             if let Some(domain) = domain {
                 state_domain(&mut facts, &listener.table(gateway), domain);
             }
@@ -88,9 +100,33 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     Output { value: Made::Scope(Arc::new(Scope { endpoints, problems })), facts }
 }
 
+/// A tailnet of a TailscaleGateway.
+#[derive(Clone, Copy)]
+pub(super) struct Tailnet<'a> {
+    /// What the TailscaleGateway calls it.
+    alias: &'a str,
+    /// The name of the TailscaleTailnet.
+    pub(super) object: &'a str,
+    /// The field that names it.
+    pub(super) field: &'static str,
+    pub(super) attachment: Option<&'a TailnetAttachment>,
+}
+
 /// The tailnets of a TailscaleGateway; the oldest shape names a single one (`original-operator.md` §1.3.1).
-pub(super) fn attachments(gateway: &TailscaleGateway) -> Vec<TailnetAttachment> {
-    gateway.spec.attachments()
+pub(super) fn tailnets(gateway: &TailscaleGateway) -> Vec<Tailnet<'_>> {
+    let listed = gateway.spec.tailnets.iter().map(|attachment| Tailnet {
+        alias: &attachment.name,
+        object: &attachment.tailscale_tailnet_ref.name,
+        field: "tailscaleTailnetRef.name",
+        attachment: Some(attachment),
+    });
+    let oldest = gateway.spec.tailnet_ref.iter().map(|reference| Tailnet {
+        alias: &reference.name,
+        object: &reference.name,
+        field: "tailnetRef.name",
+        attachment: None,
+    });
+    listed.chain(oldest).collect()
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call, one subject: a tailnet of a TailscaleGateway")]
@@ -98,8 +134,9 @@ fn attach(
     gateway: &ObjectName,
     listeners: &GatewayListeners,
     tailscale_gateway: &ObjectName,
+    reference: &GatewayReference,
     place: usize,
-    tailnet: &TailnetAttachment,
+    tailnet: Tailnet<'_>,
     world: &mut World<'_>,
     candidates: &mut Vec<Candidate>,
     problems: &mut Vec<Problem>,
@@ -107,12 +144,14 @@ fn attach(
     let key = ObjectKey::new(Kind::TailscaleGateway, tailscale_gateway.clone());
     let taking: Vec<_> = listeners
         .served()
+        .filter(|listener| reference.section_name.as_deref().is_none_or(|section| *section == *listener.name))
+        .filter(|listener| reference.port.is_none_or(|port| port == listener.port))
         .filter(|listener| namespace_allowed(listener, gateway, &tailscale_gateway.namespace, world))
         .collect();
     if taking.is_empty() {
         if place == 0 {
             let message = format!(
-                "no listener of Gateway {gateway} takes routes of namespace {}; see its allowedRoutes",
+                "no listener that it names on Gateway {gateway} takes routes of namespace {}; see its allowedRoutes",
                 tailscale_gateway.namespace
             );
             problems.push(Problem::new(key, "spec.gatewayRef", Reason::NotAllowedByListeners, message));
@@ -126,10 +165,8 @@ fn attach(
                 continue;
             }
             let Some(object) = world.object::<TailscaleEndpoints>(&name) else { continue };
-            let admitted: Vec<_> = taking
-                .iter()
-                .filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world))
-                .collect();
+            let admitted: Vec<_> =
+                taking.iter().filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world)).collect();
             for (at, endpoint) in object.spec.endpoints.iter().enumerate() {
                 if endpoint.external_target.is_none() {
                     continue;
@@ -171,16 +208,17 @@ fn attach(
 
 /// The texts by which `TailscaleEndpoints.spec.tailnet` can mean a tailnet: the object's name; its domain; the alias in the
 /// TailscaleGateway unless that is another object's name; `-` or nothing when there is only one tailnet.
-fn names_of(tailnet: &TailnetAttachment, world: &mut World<'_>) -> BTreeSet<Arc<str>> {
-    let object = &tailnet.tailscale_tailnet_ref.name;
-    let mut names = BTreeSet::from([Arc::<str>::from(object.as_str())]);
-    if let Some(found) = world.object::<TailscaleTailnet>(&ObjectName::new("", object.as_str())) {
+fn names_of(tailnet: Tailnet<'_>, world: &mut World<'_>) -> BTreeSet<Arc<str>> {
+    let mut names = BTreeSet::from([Arc::<str>::from(tailnet.object)]);
+    if let Some(found) = world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.object)) {
         let told = found.spec.tailnet.iter();
         let inferred = found.status.as_ref().and_then(|status| status.tailnet_info.as_ref()).map(|info| &info.name);
-        names.extend(told.chain(inferred).filter(|name| !matches!(name.as_str(), "" | "-")).map(|name| name.as_str().into()));
+        names.extend(
+            told.chain(inferred).filter(|name| !matches!(name.as_str(), "" | "-")).map(|name| name.as_str().into()),
+        );
     }
-    if tailnet.name != *object && world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.name.as_str())).is_none() {
-        names.insert(tailnet.name.as_str().into());
+    if world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.alias)).is_none() {
+        names.insert(tailnet.alias.into());
     }
     if world.index(IndexKey::All(Kind::TailscaleTailnet)).len() <= 1 {
         names.extend(["-".into(), "".into()]);
@@ -189,15 +227,19 @@ fn names_of(tailnet: &TailnetAttachment, world: &mut World<'_>) -> BTreeSet<Arc<
 }
 
 /// The path prefix and the host of an endpoint's route, and whether only HTTPS listeners offer it.
-fn patterns(tailnet: &TailnetAttachment, endpoint: &Endpoint) -> Result<(String, Option<String>, bool), String> {
-    let Some(RouteGeneration { egress: Some(egress), .. }) = &tailnet.route_generation else {
+fn patterns(tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> Result<(String, Option<String>, bool), String> {
+    let Some(RouteGeneration { egress: Some(egress), .. }) =
+        tailnet.attachment.and_then(|attachment| attachment.route_generation.as_ref())
+    else {
         return Ok((format!("/api/{}", endpoint.name), None, false));
     };
     let prefix = expand(&egress.path_prefix, tailnet, endpoint)?;
     let prefix = prefix.trim_end_matches('/');
     let segment_ok = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
     if !(prefix.is_empty() || prefix.starts_with('/')) || prefix.contains("//") || !prefix.bytes().all(segment_ok) {
-        return Err(format!("pathPrefix gives {prefix:?}, which is not a path; write something like /tailscale/{{service}}/"));
+        return Err(format!(
+            "pathPrefix gives {prefix:?}, which is not a path; write something like /tailscale/{{service}}/"
+        ));
     }
     let host = expand(&egress.host_pattern, tailnet, endpoint)?.to_ascii_lowercase();
     let label_ok = |label: &str| {
@@ -207,17 +249,19 @@ fn patterns(tailnet: &TailnetAttachment, endpoint: &Endpoint) -> Result<(String,
             && !label.ends_with('-')
     };
     if host.len() > 253 || !host.split('.').all(label_ok) {
-        return Err(format!("hostPattern gives {host:?}, which is not a hostname; write something like {{service}}.example.com"));
+        return Err(format!(
+            "hostPattern gives {host:?}, which is not a hostname; write something like {{service}}.example.com"
+        ));
     }
     Ok((prefix.to_owned(), Some(host), egress.protocol == RouteProtocol::Https))
 }
 
 /// Fills in a pattern's variables (`original-operator.md` §1.3.2).
-fn expand(pattern: &str, tailnet: &TailnetAttachment, endpoint: &Endpoint) -> Result<String, String> {
+fn expand(pattern: &str, tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> Result<String, String> {
     let domain = endpoint.tailscale_fqdn.as_deref().and_then(|fqdn| fqdn.trim_end_matches('.').split_once('.'));
     let text = pattern
         .replace("{service}", &endpoint.name)
-        .replace("{tailnet}", &tailnet.name)
+        .replace("{tailnet}", tailnet.alias)
         .replace("{domain}", domain.map_or("", |(_, domain)| domain));
     match text.find(['{', '}']) {
         Some(_) => Err(format!("{pattern:?} has a variable other than {{service}}, {{tailnet}} and {{domain}}")),
@@ -228,7 +272,12 @@ fn expand(pattern: &str, tailnet: &TailnetAttachment, endpoint: &Endpoint) -> Re
 /// Who gets a path that several want: the oldest, then the first by name; all of them are told.
 fn settle(gateway: &ObjectName, mut candidates: Vec<Candidate>) -> (Vec<ScopedEndpoint>, Vec<(Topic, Fact)>) {
     candidates.sort_by(|a, b| {
-        (&a.scoped.prefix, a.created, &a.scoped.object, a.place).cmp(&(&b.scoped.prefix, b.created, &b.scoped.object, b.place))
+        (&a.scoped.prefix, a.created, &a.scoped.object, a.place).cmp(&(
+            &b.scoped.prefix,
+            b.created,
+            &b.scoped.object,
+            b.place,
+        ))
     });
     let mut claims: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
     for (at, candidate) in candidates.iter().enumerate() {
@@ -267,5 +316,8 @@ pub(super) fn of_table<'a>(
     listeners: &'a GatewayListeners,
     table: &'a RouteTableName,
 ) -> impl Iterator<Item = &'a ScopedEndpoint> {
-    scope.endpoints.iter().filter(|endpoint| listeners.of_table(table).any(|listener| endpoint.offered_by(&listener.name)))
+    scope
+        .endpoints
+        .iter()
+        .filter(|endpoint| listeners.of_table(table).any(|listener| endpoint.offered_by(&listener.name)))
 }

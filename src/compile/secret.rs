@@ -70,7 +70,8 @@ fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
         .map_err(|error| format!("tls.crt is not PEM: {error}"))?;
     let Some(leaf) = chain.first() else { return Err("tls.crt holds no certificate".to_owned()) };
     for certificate in &chain {
-        X509Certificate::from_der(certificate).map_err(|error| format!("tls.crt holds no X.509 certificate: {error}"))?;
+        X509Certificate::from_der(certificate)
+            .map_err(|error| format!("tls.crt holds no X.509 certificate: {error}"))?;
     }
     let (_, parsed) = X509Certificate::from_der(leaf).expect("parsed just above");
     match parsed.public_key().parsed() {
@@ -80,18 +81,15 @@ fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
         Ok(PublicKey::RSA(_)) => {}
         Ok(PublicKey::EC(_)) => {
             let curve = parsed.public_key().algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
-            let known = [
-                oid_registry::OID_EC_P256,
-                oid_registry::OID_NIST_EC_P384,
-                oid_registry::OID_NIST_EC_P521,
-            ];
+            let known = [oid_registry::OID_EC_P256, oid_registry::OID_NIST_EC_P384, oid_registry::OID_NIST_EC_P521];
             if !curve.is_some_and(|curve| known.contains(&curve)) {
                 return Err("the key's curve is not P-256, P-384 or P-521; Envoy takes no other".to_owned());
             }
         }
         _ => return Err("the key is neither RSA nor ECDSA; Envoy takes no other".to_owned()),
     }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("tls.key is not a PEM private key: {error}"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("tls.key is not a PEM private key: {error}"))?;
     let key = any_supported_type(&key).map_err(|error| format!("tls.key can not be used: {error}"))?;
     match CertifiedKey::new(chain, key).keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),

@@ -8,28 +8,23 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint},
 };
-use tailscale_gateway_proto::{
-    envoy::{
-        config::route::v3::{
-            Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action, route_match,
-        },
-        r#type::matcher::v3::{RegexMatchAndSubstitute, RegexMatcher},
-    },
-    google::protobuf::Duration,
-};
+use tailscale_gateway_proto::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
 
 use super::{
     Fact, OutputKey, Topic, World,
     backend::Resolver,
     cluster::{self, EndpointTarget},
     hostname,
-    matching::MatchPrecedence,
     objects::created,
-    route::{RouteContext, RouteEntry, compile_route, prefix_match},
+    route::{BackendTarget, Backends, ResolvedBackend, RouteContext, RouteEntry, compile_generated, compile_route},
     scope::{self, ScopedEndpoint},
 };
 use crate::{
-    api::{HttpRoute, TailscaleEndpoints},
+    api::{
+        BackendObjectReference, HttpBackendRef, HttpPathMatch, HttpPathModifier, HttpPathModifierType, HttpRoute,
+        HttpRouteFilter, HttpRouteFilterType, HttpRouteMatch, HttpRouteRule, HttpUrlRewriteFilter, PathMatchType,
+        TailscaleEndpoints,
+    },
     model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Problem, RouteTableName, endpoint_route_name},
     snapshot::{Resource, Segment, TypeUrl},
 };
@@ -52,7 +47,7 @@ pub struct Entries {
 struct EndpointEntry {
     scoped: ScopedEndpoint,
     /// In the virtual hosts of its listeners.
-    by_path: RouteEntry,
+    by_path: Option<RouteEntry>,
     /// In the virtual host of its own host.
     by_host: Option<RouteEntry>,
 }
@@ -61,7 +56,7 @@ struct EndpointEntry {
 pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &mut World<'_>) -> Entries {
     let Some(route) = world.object::<HttpRoute>(name) else { return Entries::default() };
     let key = ObjectKey::new(Kind::HttpRoute, name.clone());
-    let context = RouteContext { scheme_https: table.section.is_some(), port: table.port };
+    let context = RouteContext::of(table);
     let mut backends = Resolver { key: &key, gateway: &table.gateway, world };
     let compiled = compile_route(&route, &key, &context, &mut backends);
     Entries {
@@ -87,8 +82,8 @@ pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) ->
         let name = ClusterName::Endpoint { endpoints: scoped.object.clone(), endpoint: Arc::clone(&scoped.endpoint) };
         keep_cluster(&table.gateway, &name, world);
         entries.endpoints.push(EndpointEntry {
-            by_path: endpoint_entry(scoped, &scoped.prefix, &name, &target),
-            by_host: scoped.host.is_some().then(|| endpoint_entry(scoped, "", &name, &target)),
+            by_path: endpoint_entry(scoped, &scoped.prefix, table, &name, &target),
+            by_host: scoped.host.as_ref().and_then(|_| endpoint_entry(scoped, "", table, &name, &target)),
             scoped: scoped.clone(),
         });
     }
@@ -104,31 +99,61 @@ pub(super) fn keep_cluster(gateway: &ObjectName, name: &ClusterName, world: &mut
     }
 }
 
-/// A route that takes a path prefix away: whole segments only, and never leaves two slashes (`original-operator.md` §3.4).
-fn endpoint_entry(scoped: &ScopedEndpoint, prefix: &str, cluster: &ClusterName, target: &EndpointTarget) -> RouteEntry {
-    let cluster = cluster.to_string();
-    let route = Route {
-        name: endpoint_route_name(&scoped.object, &scoped.endpoint),
-        r#match: Some(RouteMatch { path_specifier: Some(prefix_match(prefix)), ..Default::default() }),
-        action: Some(route::Action::Route(RouteAction {
-            cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.clone())),
-            host_rewrite_specifier: Some(route_action::HostRewriteSpecifier::HostRewriteLiteral(
-                target.authority.clone(),
-            )),
-            regex_rewrite: (!prefix.is_empty()).then(|| RegexMatchAndSubstitute {
-                pattern: Some(RegexMatcher {
-                    regex: format!("^{}/*", regex_syntax::escape(prefix)),
-                    ..Default::default()
-                }),
-                substitution: "/".to_owned(),
-            }),
-            timeout: Some(Duration::default()),
-            ..Default::default()
-        })),
-        ..Default::default()
+/// A route that takes a path prefix away: whole segments only, and never leaves two slashes (`original-operator.md` §3.4). It
+/// is what an HTTPRoute's rule with a URLRewrite gives.
+fn endpoint_entry(
+    scoped: &ScopedEndpoint,
+    prefix: &str,
+    table: &RouteTableName,
+    name: &ClusterName,
+    target: &EndpointTarget,
+) -> Option<RouteEntry> {
+    let mut rewrite = HttpRouteFilter::new(HttpRouteFilterType::UrlRewrite);
+    rewrite.url_rewrite = Some(HttpUrlRewriteFilter {
+        hostname: None,
+        path: Some(HttpPathModifier {
+            type_: HttpPathModifierType::ReplacePrefixMatch,
+            replace_full_path: None,
+            replace_prefix_match: Some("/".to_owned()),
+        }),
+    });
+    let path = HttpPathMatch {
+        type_: PathMatchType::PathPrefix,
+        value: if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() },
     };
-    let path = if prefix.is_empty() { route_match::PathSpecifier::Prefix("/".to_owned()) } else { prefix_match(prefix) };
-    RouteEntry::new(MatchPrecedence::of_prefix(&path), &route, vec![cluster.into()])
+    let rule = HttpRouteRule {
+        matches: vec![HttpRouteMatch { path, ..HttpRouteMatch::default() }],
+        filters: vec![rewrite],
+        backend_refs: vec![HttpBackendRef {
+            object: BackendObjectReference {
+                group: Kind::TailscaleEndpoints.group().to_owned(),
+                kind: Kind::TailscaleEndpoints.as_str().to_owned(),
+                name: scoped.object.name.to_string(),
+                namespace: None,
+                port: None,
+            },
+            weight: 1,
+            filters: Vec::new(),
+        }],
+        ..HttpRouteRule::default()
+    };
+    let key = ObjectKey::new(Kind::TailscaleEndpoints, scoped.object.clone());
+    let mut backends = OneTarget(BackendTarget {
+        cluster: name.to_string().into(),
+        weight: 1,
+        host_rewrite: Some(target.authority.clone()),
+    });
+    let name = endpoint_route_name(&scoped.object, &scoped.endpoint);
+    compile_generated(name, &rule, &key, &RouteContext::of(table), &mut backends)
+}
+
+/// Stands for the one cluster of a generated rule.
+struct OneTarget(BackendTarget);
+
+impl Backends for OneTarget {
+    fn resolve(&mut self, _: &BackendObjectReference, _: &str) -> Result<ResolvedBackend, Problem> {
+        Ok(ResolvedBackend { targets: vec![self.0.clone()], websocket: false })
+    }
 }
 
 /// The virtual host of a domain, encoded as a field of the table: the entries of all routes that apply to it, in the order
@@ -158,13 +183,19 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     let mut rows = Vec::new();
     for (rank, route, entries) in &sources {
         for entry in &entries.routes {
-            rows.push(((*rank, &entry.precedence.matching, false, entries.created, route, entry.precedence.place), entry));
+            rows.push((
+                (*rank, &entry.precedence.of_match, false, entries.created, route, entry.precedence.position),
+                entry,
+            ));
         }
     }
     for entry in endpoints.endpoints.iter().filter(|entry| entry.scoped.offered_by(owner)) {
         let own_host = entry.by_host.as_ref().filter(|_| entry.scoped.host.as_ref() == Some(domain));
-        for route in own_host.into_iter().chain([&entry.by_path]) {
-            rows.push(((0, &route.precedence.matching, true, 0, &entry.scoped.object, route.precedence.place), route));
+        for route in own_host.into_iter().chain(&entry.by_path) {
+            rows.push((
+                (0, &route.precedence.of_match, true, 0, &entry.scoped.object, route.precedence.position),
+                route,
+            ));
         }
     }
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -122,7 +122,20 @@ mod tests {
 
     #[test]
     fn what_is_no_target_is_refused() {
-        for text in ["", ":80", "a:b", "a:0", "a:65536", "::1:80x", "[::1", "[::1]x", "a b:80", "256.1.1.1:80", "ftp://a", "-a:1"] {
+        for text in [
+            "",
+            ":80",
+            "a:b",
+            "a:0",
+            "a:65536",
+            "::1:80x",
+            "[::1",
+            "[::1]x",
+            "a b:80",
+            "256.1.1.1:80",
+            "ftp://a",
+            "-a:1",
+        ] {
             assert!(Target::parse(text, None).is_err(), "{text:?}");
         }
         assert!(Target::parse("host", None).is_err());

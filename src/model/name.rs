@@ -101,3 +101,18 @@ impl DomainBucket {
 pub fn endpoint_route_name(endpoints: &ObjectName, endpoint: &str) -> String {
     format!("endpoint/{}/{}/{endpoint}", endpoints.namespace, endpoints.name)
 }
+
+/// The name of the Envoy route for a match of an HTTPRoute, in its statistics and logs:
+/// `httproute/NAMESPACE/NAME/rule/RULE/match/INDEX`, where RULE is the rule's name, or its index when it has none.
+pub fn http_route_name(route: &ObjectName, rule: usize, rule_name: Option<&str>, match_index: usize) -> String {
+    let ObjectName { namespace, name } = route;
+    match rule_name {
+        Some(rule) => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
+        None => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
+    }
+}
+
+/// The name of the Envoy route that answers the CORS preflights for the requests that the route `name` takes.
+pub fn preflight_route_name(name: &str) -> String {
+    format!("{name}/preflight")
+}

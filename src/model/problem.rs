@@ -20,6 +20,9 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name,)* }
 
         impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
             /// The name as conditions and metrics spell it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Reason::$name => stringify!($name),)* }
