@@ -4,5 +4,6 @@
 mod support;
 
 mod bootstrap;
+mod cli;
 mod envoys;
 mod support_itself;
