@@ -36,7 +36,9 @@ fn flags_come_from_the_environment_and_the_command_line_wins() {
 #[test]
 fn a_switch_in_the_environment_can_be_off() {
     let folder = TempDir::with_prefix("cli-").expect("a temporary folder can be made");
-    for (value, succeeds) in [("true", true), ("1", true), ("on", true), ("false", true), ("0", true), ("perhaps", false)] {
+    for (value, succeeds) in
+        [("true", true), ("1", true), ("on", true), ("false", true), ("0", true), ("perhaps", false)]
+    {
         let mut validate = command(&["validate"]);
         validate.arg(folder.path()).env("TAILSCALE_GATEWAY_PRIVILEGED_PORTS", value);
         let output = validate.output().expect("started");
@@ -46,7 +48,8 @@ fn a_switch_in_the_environment_can_be_off() {
 
 #[test]
 fn each_bootstrap_has_a_node_id_of_its_own_with_the_hosts_name_in_it() {
-    let id = || bootstrap(&run(&["bootstrap", "--gateway", "ns/gw"]))["node"]["id"].as_str().expect("a text").to_owned();
+    let id =
+        || bootstrap(&run(&["bootstrap", "--gateway", "ns/gw"]))["node"]["id"].as_str().expect("a text").to_owned();
     let (first, second) = (id(), id());
     assert_ne!(first, second);
     let host = gethostname::gethostname().into_string().expect("it is UTF-8");
@@ -66,7 +69,8 @@ fn validate_exits_with_1_for_errors_and_0_for_warnings_and_prints_nothing_else()
     fs::write(&file, "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n").expect("written");
     assert_eq!(validate(folder.path()), (Some(0), String::new(), String::new()));
     fs::write(&file, "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n").expect("written");
-    let warning = "a.yaml: Widget w: kind: Widget of example.com/v1 is no kind that this program reads; it is left out\n";
+    let warning =
+        "a.yaml: Widget w: kind: Widget of example.com/v1 is no kind that this program reads; it is left out\n";
     assert_eq!(validate(folder.path()), (Some(0), warning.to_owned(), String::new()));
     fs::write(&file, "apiVersion: v1\nkind: Namespace\nmetadata: {name: Not_A_Name}\n").expect("written");
     let (code, out, err) = validate(folder.path());

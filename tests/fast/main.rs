@@ -2,26 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod admin;
 mod api;
 mod api_refusals;
-mod crds;
-mod dump;
-mod original;
-mod admin;
-mod support;
-mod telemetry;
-mod xds_server;
-mod xds_services;
-mod xds_wire;
 #[path = "../support/mod.rs"]
-
 mod bootstrap;
 mod cli;
+mod crds;
+mod dump;
 mod files;
 mod manifest;
+mod original;
+mod support;
+mod telemetry;
 mod watch;
 #[path = "../support/xds_script.rs"]
 mod xds_script;
+mod xds_server;
+mod xds_services;
+mod xds_wire;
 #[path = "../support/xds_world.rs"]
 mod xds_world;
 
