@@ -60,11 +60,12 @@ fn the_protocol_decides_the_api_type_and_requests_are_never_rate_limited() {
         for discovery in [Discovery::Ads, Discovery::PerType] {
             let bootstrap = json("127.0.0.1:18000", protocol, discovery);
             let dynamic = &bootstrap["dynamic_resources"];
-            let mut sources = vec![&dynamic["ads_config"]];
-            if discovery == Discovery::PerType {
-                sources
-                    .extend([&dynamic["lds_config"]["api_config_source"], &dynamic["cds_config"]["api_config_source"]]);
-            }
+            let sources = match discovery {
+                Discovery::Ads => vec![&dynamic["ads_config"]],
+                Discovery::PerType => {
+                    vec![&dynamic["lds_config"]["api_config_source"], &dynamic["cds_config"]["api_config_source"]]
+                }
+            };
             for source in sources {
                 assert_eq!(source["api_type"], api_type);
                 assert_eq!(source["set_node_on_first_message_only"], true);
