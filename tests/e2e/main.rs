@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bootstrap;
+mod cli;
 mod envoys;
 mod readme;
 mod support_itself;

@@ -7,9 +7,6 @@ mod support;
 #[path = "../support/xds_script.rs"]
 mod xds_script;
 mod xds_support;
-#[path = "../support/xds_world.rs"]
-mod xds_world;
-
 mod admin;
 mod api;
 mod api_refusals;
@@ -22,9 +19,12 @@ mod manifest;
 mod original;
 mod telemetry;
 mod watch;
-mod xds_delta;
-mod xds_order;
 mod xds_server;
 mod xds_services;
-mod xds_sotw;
 mod xds_wire;
+#[path = "../support/xds_world.rs"]
+mod xds_world;
+
+mod xds_delta;
+mod xds_order;
+mod xds_sotw;
