@@ -6,13 +6,12 @@
 //! a few patterns that RE2 would take (`\Q…\E`, `\C`, octal escapes, a brace that stands for itself) are refused.
 //! Never matches anything: that is Envoy's work.
 
-use std::ops::RangeInclusive;
-
 use regex_syntax::{
     ast::{
-        self, AssertionKind, Ast, ClassSet, ClassSetItem, ClassUnicodeKind, ErrorKind, Flag, FlagsItemKind, GroupKind,
-        HexLiteralKind, LiteralKind, RepetitionKind, RepetitionRange,
+        self, AssertionKind, Ast, ClassAsciiKind, ClassPerlKind, ClassSet, ClassSetItem, ClassUnicodeKind, ErrorKind,
+        Flag, FlagsItemKind, GroupKind, HexLiteralKind, LiteralKind, RepetitionKind, RepetitionRange,
     },
+    hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind},
     utf8::Utf8Sequences,
 };
 
@@ -20,9 +19,9 @@ use regex_syntax::{
 ///
 /// Envoy refuses patterns beyond the runtime value `re2.max_program_size.error_level`, which is 100 when nobody sets it
 /// (`envoy.type.matcher.v3.RegexMatcher.GoogleRE2` in Envoy's API documentation): our bootstrap has to raise it to at least
-/// this value. The estimate made here is never below RE2's own count. RE2's memory limit (8 MiB) is reached at about eight
-/// times this size.
-pub const MAX_PROGRAM_SIZE: u32 = 10_000;
+/// this value. The estimate made here is never below RE2's own count. RE2's memory limit (8 MiB) is reached at more than
+/// twice this size.
+pub const MAX_PROGRAM_SIZE: u32 = 32_768;
 
 /// How deep groups, classes and repetitions may be nested. RE2's own limit is 1000.
 const MAX_NESTING: u32 = 200;
@@ -32,9 +31,6 @@ const MAX_REPETITION: u64 = 1000;
 
 /// What RE2 needs beside the pattern itself: the loop for an unanchored start, the match and the failure.
 const FRAME: u64 = 16;
-
-/// An upper bound for a class of ASCII ranges that is negated, or for `.`: RE2 spells out the rest of UTF-8.
-const UTF8_REST: u64 = 24;
 
 /// Checks a pattern that has to match the whole of something.
 ///
@@ -49,13 +45,14 @@ pub fn check(pattern: &str) -> Result<(), String> {
     let parsed = parser.parse(pattern).map_err(|error| explain(&error))?;
     let mut walk = Walk { pattern, case_insensitive: false };
     let size = walk.size(&parsed, 1)?.saturating_add(FRAME);
-    if size > u64::from(MAX_PROGRAM_SIZE) {
-        return Err(format!(
-            "the regular expression is too large: it needs about {size} instructions and {MAX_PROGRAM_SIZE} are allowed; \
-             shorten it, or lower its repetition counts"
-        ));
-    }
-    Ok(())
+    if size > u64::from(MAX_PROGRAM_SIZE) { Err(too_large(size)) } else { Ok(()) }
+}
+
+fn too_large(size: u64) -> String {
+    format!(
+        "the regular expression is too large: it needs {size} instructions or more and {MAX_PROGRAM_SIZE} are allowed; \
+         shorten it, or lower its repetition counts"
+    )
 }
 
 /// What is wrong with a pattern that could not be parsed.
@@ -106,7 +103,7 @@ impl Walk<'_> {
                 1
             }
             Ast::Literal(literal) => self.literal(literal)?,
-            Ast::Dot(_) => UTF8_REST,
+            Ast::Dot(_) => size_of(&class_of(".")),
             Ast::Assertion(assertion) => match assertion.kind {
                 AssertionKind::StartLine
                 | AssertionKind::EndLine
@@ -118,20 +115,12 @@ impl Walk<'_> {
                     return Err(unknown("the boundary \\< \\> or \\b{…}", "write \\b, or < and > without a backslash"));
                 }
             },
-            Ast::ClassUnicode(class) => unicode_class(class)?,
-            Ast::ClassPerl(_) => UTF8_REST,
+            Ast::ClassUnicode(class) => size_of(&unicode_class(class)?),
+            Ast::ClassPerl(class) => size_of(&perl_class(class)),
             Ast::ClassBracketed(class) => {
-                let items = match &class.kind {
-                    ClassSet::Item(item) => self.class_item(item)?,
-                    ClassSet::BinaryOp(_) => {
-                        return Err(unknown(
-                            "the set operation && -- or ~~ in a class",
-                            "write out the characters, and put a backslash before each character that stands for itself",
-                        ));
-                    }
-                };
-                // The ranges between the given ones are as many, and may each need the longer forms of UTF-8.
-                if class.negated { items.saturating_mul(3).saturating_add(UTF8_REST) } else { items.saturating_add(1) }
+                let characters = self.class_set(&class.kind)?;
+                let folds = self.folds(&characters);
+                size_of(&negated_if(class.negated, characters)).saturating_add(folds)
             }
             Ast::Repetition(repetition) => self.repetition(repetition, repeated)?,
             Ast::Group(group) => {
@@ -158,6 +147,10 @@ impl Walk<'_> {
         let mut total: u64 = 0;
         for part in parts {
             total = total.saturating_add(self.size(part, repeated)?).saturating_add(each);
+            // Nobody has to count the rest.
+            if total > u64::from(MAX_PROGRAM_SIZE) {
+                return Err(too_large(total));
+            }
         }
         Ok(total)
     }
@@ -179,47 +172,54 @@ impl Walk<'_> {
     }
 
     fn literal(&self, literal: &ast::Literal) -> Result<u64, String> {
-        match &literal.kind {
-            // RE2 takes a backslash before punctuation only, and the underscore is none.
-            LiteralKind::Superfluous if literal.c == '_' => {
-                return Err(unknown("the escape \\_", "write the underscore without a backslash"));
-            }
-            LiteralKind::HexFixed(kind) | LiteralKind::HexBrace(kind) if *kind != HexLiteralKind::X => {
-                return Err(unknown("the escape \\u or \\U", "write the character itself, or \\x{…}"));
-            }
-            _ => {}
-        }
-        Ok(self.range(literal.c..=literal.c))
+        check_literal(literal)?;
+        let character = ClassUnicode::new([ClassUnicodeRange::new(literal.c, literal.c)]);
+        Ok(size_of(&character) + self.folds(&character))
     }
 
-    /// An upper bound for a range of characters.
-    fn range(&self, range: RangeInclusive<char>) -> u64 {
-        let sequences = |start, end| {
-            Utf8Sequences::new(start, end).map(|sequence| sequence.len() as u64 + 1).fold(0u64, u64::saturating_add)
+    /// An upper bound of what `(?i)` adds: for the letters of ASCII their other case, the long s and the Kelvin sign; for a
+    /// character beyond, up to three others.
+    fn folds(&self, characters: &ClassUnicode) -> u64 {
+        const FOLDING: u64 = 3000;
+        if !self.case_insensitive {
+            return 0;
+        }
+        let count = |range: &ClassUnicodeRange| u64::from(range.end()) - u64::from(range.start()) + 1;
+        let beyond = characters.iter().filter(|range| !range.end().is_ascii()).map(count).fold(0, u64::saturating_add);
+        16 + beyond.min(FOLDING) * 12
+    }
+
+    /// The characters of a class, negation aside.
+    fn class_set(&self, set: &ClassSet) -> Result<ClassUnicode, String> {
+        let ClassSet::Item(item) = set else {
+            return Err(unknown(
+                "the set operation && -- or ~~ in a class",
+                "write out the characters, and put a backslash before each character that stands for itself",
+            ));
         };
-        let plain = sequences(*range.start(), *range.end());
-        // With case folding each letter may add two more, such as k, K and the Kelvin sign; a range is folded as a whole.
-        if !self.case_insensitive || (range.end().is_ascii() && !has_ascii_letter(&range)) {
-            plain
-        } else if range.end().is_ascii() {
-            plain + 16
-        } else {
-            let letters = u64::from(*range.end()) - u64::from(*range.start()) + 1;
-            plain.saturating_add(letters.min(1500).saturating_mul(10))
-        }
+        let mut characters = ClassUnicode::empty();
+        self.add_item(item, &mut characters)?;
+        Ok(characters)
     }
 
-    fn class_item(&mut self, item: &ClassSetItem) -> Result<u64, String> {
-        Ok(match item {
-            ClassSetItem::Empty(_) => 0,
-            ClassSetItem::Literal(literal) => self.literal(literal)?,
-            ClassSetItem::Range(range) => {
-                self.literal(&range.start)?;
-                self.literal(&range.end)?;
-                self.range(range.start.c..=range.end.c)
+    fn add_item(&self, item: &ClassSetItem, characters: &mut ClassUnicode) -> Result<(), String> {
+        match item {
+            ClassSetItem::Empty(_) => {}
+            ClassSetItem::Literal(literal) => {
+                check_literal(literal)?;
+                characters.push(ClassUnicodeRange::new(literal.c, literal.c));
             }
-            ClassSetItem::Ascii(_) | ClassSetItem::Perl(_) => UTF8_REST,
-            ClassSetItem::Unicode(class) => unicode_class(class)?,
+            ClassSetItem::Range(range) => {
+                check_literal(&range.start)?;
+                check_literal(&range.end)?;
+                characters.push(ClassUnicodeRange::new(range.start.c, range.end.c));
+            }
+            ClassSetItem::Ascii(class) => {
+                let ranges = class_of(&format!("[[:{}:]]", ascii_name(&class.kind)));
+                characters.union(&negated_if(class.negated, ranges));
+            }
+            ClassSetItem::Perl(class) => characters.union(&perl_class(class)),
+            ClassSetItem::Unicode(class) => characters.union(&unicode_class(class)?),
             ClassSetItem::Bracketed(_) => {
                 return Err(unknown(
                     "a class inside a class",
@@ -227,13 +227,12 @@ impl Walk<'_> {
                 ));
             }
             ClassSetItem::Union(union) => {
-                let mut total: u64 = 0;
                 for item in &union.items {
-                    total = total.saturating_add(self.class_item(item)?);
+                    self.add_item(item, characters)?;
                 }
-                total
             }
-        })
+        }
+        Ok(())
     }
 
     fn repetition(&mut self, repetition: &ast::Repetition, repeated: u64) -> Result<u64, String> {
@@ -265,12 +264,79 @@ impl Walk<'_> {
     }
 }
 
-fn has_ascii_letter(range: &RangeInclusive<char>) -> bool {
-    (b'A'..=b'Z').chain(b'a'..=b'z').any(|letter| range.contains(&char::from(letter)))
+fn check_literal(literal: &ast::Literal) -> Result<(), String> {
+    match &literal.kind {
+        // RE2 takes a backslash before punctuation only, and the underscore is none.
+        LiteralKind::Superfluous if literal.c == '_' => {
+            Err(unknown("the escape \\_", "write the underscore without a backslash"))
+        }
+        LiteralKind::HexFixed(kind) | LiteralKind::HexBrace(kind) if *kind != HexLiteralKind::X => {
+            Err(unknown("the escape \\u or \\U", "write the character itself, or \\x{…}"))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// An upper bound for `\p{…}`; refuses the names that RE2 has not.
-fn unicode_class(class: &ast::ClassUnicode) -> Result<u64, String> {
+/// An upper bound of the instructions for one character of a class: RE2 compiles classes to alternatives of UTF-8 sequences,
+/// an instruction for each range of bytes.
+fn size_of(characters: &ClassUnicode) -> u64 {
+    let sequences = characters.iter().flat_map(|range| Utf8Sequences::new(range.start(), range.end()));
+    sequences.map(|sequence| sequence.len() as u64 + 1).fold(1, u64::saturating_add)
+}
+
+/// The characters of a class that stands in this file.
+fn class_of(pattern: &str) -> ClassUnicode {
+    let parsed = regex_syntax::parse(pattern);
+    match parsed.as_ref().map(Hir::kind) {
+        Ok(HirKind::Class(Class::Unicode(characters))) => characters.clone(),
+        // A class of one character is simplified.
+        Ok(HirKind::Literal(literal)) => {
+            let text = std::str::from_utf8(&literal.0).expect("a character is UTF-8");
+            ClassUnicode::new(text.chars().map(|c| ClassUnicodeRange::new(c, c)))
+        }
+        // Surrogates (Cs) are no characters in Rust, and in UTF-8 nowhere.
+        _ => ClassUnicode::empty(),
+    }
+}
+
+fn negated_if(negated: bool, mut characters: ClassUnicode) -> ClassUnicode {
+    if negated {
+        characters.negate();
+    }
+    characters
+}
+
+/// RE2's Perl classes are ASCII.
+fn perl_class(class: &ast::ClassPerl) -> ClassUnicode {
+    let characters = match class.kind {
+        ClassPerlKind::Digit => class_of("[0-9]"),
+        ClassPerlKind::Space => class_of(r"[\t\n\f\r ]"),
+        ClassPerlKind::Word => class_of("[0-9A-Za-z_]"),
+    };
+    negated_if(class.negated, characters)
+}
+
+fn ascii_name(kind: &ClassAsciiKind) -> &'static str {
+    match kind {
+        ClassAsciiKind::Alnum => "alnum",
+        ClassAsciiKind::Alpha => "alpha",
+        ClassAsciiKind::Ascii => "ascii",
+        ClassAsciiKind::Blank => "blank",
+        ClassAsciiKind::Cntrl => "cntrl",
+        ClassAsciiKind::Digit => "digit",
+        ClassAsciiKind::Graph => "graph",
+        ClassAsciiKind::Lower => "lower",
+        ClassAsciiKind::Print => "print",
+        ClassAsciiKind::Punct => "punct",
+        ClassAsciiKind::Space => "space",
+        ClassAsciiKind::Upper => "upper",
+        ClassAsciiKind::Word => "word",
+        ClassAsciiKind::Xdigit => "xdigit",
+    }
+}
+
+/// The characters of `\p{…}`; refuses the names that RE2 has not.
+fn unicode_class(class: &ast::ClassUnicode) -> Result<ClassUnicode, String> {
     let instead = "use a general category such as \\p{Lu} or a script such as \\p{Greek}, spelled as Unicode does";
     let name = match &class.kind {
         ClassUnicodeKind::OneLetter(letter) => letter.to_string(),
@@ -280,16 +346,7 @@ fn unicode_class(class: &ast::ClassUnicode) -> Result<u64, String> {
     if !CATEGORIES.split(' ').chain(SCRIPTS.split(' ')).any(|known| known == name) {
         return Err(unknown(&format!("the class \\p{{{name}}}"), instead));
     }
-    // A class and its complement have as many borders. Case folding adds little to classes this large.
-    let parsed = regex_syntax::parse(&format!("\\p{{{name}}}"));
-    let Ok(regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(ranges))) =
-        parsed.as_ref().map(regex_syntax::hir::Hir::kind)
-    else {
-        return Ok(UTF8_REST);
-    };
-    let sequences = ranges.iter().flat_map(|range| Utf8Sequences::new(range.start(), range.end()));
-    let size = sequences.map(|sequence| sequence.len() as u64 + 1).fold(0u64, u64::saturating_add);
-    Ok(size.saturating_mul(2).saturating_add(UTF8_REST))
+    Ok(negated_if(class.negated, class_of(&format!("\\p{{{name}}}"))))
 }
 
 /// The general categories that RE2 knows, with a blank between each two.
