@@ -174,19 +174,19 @@ impl Walk<'_> {
     fn literal(&self, literal: &ast::Literal) -> Result<u64, String> {
         check_literal(literal)?;
         let character = ClassUnicode::new([ClassUnicodeRange::new(literal.c, literal.c)]);
-        Ok(size_of(&character) + self.folds(&character))
+        Ok(literal.c.len_utf8() as u64 + self.folds(&character))
     }
 
     /// An upper bound of what `(?i)` adds: for the letters of ASCII their other case, the long s and the Kelvin sign; for a
     /// character beyond, up to three others.
     fn folds(&self, characters: &ClassUnicode) -> u64 {
-        const FOLDING: u64 = 3000;
+        const FOLDING: u64 = 1000;
         if !self.case_insensitive {
             return 0;
         }
         let count = |range: &ClassUnicodeRange| u64::from(range.end()) - u64::from(range.start()) + 1;
         let beyond = characters.iter().filter(|range| !range.end().is_ascii()).map(count).fold(0, u64::saturating_add);
-        16 + beyond.min(FOLDING) * 12
+        16 + beyond.min(FOLDING) * 15
     }
 
     /// The characters of a class, negation aside.

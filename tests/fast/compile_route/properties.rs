@@ -30,7 +30,7 @@ use super::{Namespace, envoy_routes, key};
 use crate::ugly_routes::{http_route, large, pattern};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_route_makes_an_entry_that_envoy_would_refuse(
