@@ -4,23 +4,22 @@
 //! parsed here with the syntax of Rust's `regex`, which is close to RE2's (<https://github.com/google/re2/wiki/Syntax>), and
 //! what only one of the two knows, or what means something else there, is refused. So what is taken here is taken by RE2;
 //! a few patterns that RE2 would take (`\Q…\E`, `\C`, octal escapes, a brace that stands for itself) are refused.
-//! Never matches anything: that is Envoy's work.
+//!
+//! Envoys do not agree on what a character is: 1.36 reads patterns as UTF-8, 1.40 byte by byte (Latin-1), as a test with
+//! both shows. What is taken here means the same to either, but for `.` and negated classes, which take a character or a
+//! byte. Never matches anything: that is Envoy's work.
 
-use regex_syntax::{
-    ast::{
-        self, AssertionKind, Ast, ClassAsciiKind, ClassPerlKind, ClassSet, ClassSetItem, ClassUnicodeKind, ErrorKind,
-        Flag, FlagsItemKind, GroupKind, HexLiteralKind, LiteralKind, RepetitionKind, RepetitionRange,
-    },
-    hir::{Class, ClassUnicode, ClassUnicodeRange, Hir, HirKind},
-    utf8::Utf8Sequences,
+use regex_syntax::ast::{
+    self, AssertionKind, Ast, ClassPerl, ClassSet, ClassSetItem, ErrorKind, Flag, FlagsItemKind, GroupKind,
+    HexLiteralKind, LiteralKind, RepetitionKind, RepetitionRange,
 };
 
 /// The largest program, in RE2's instructions, that a pattern may compile to.
 ///
 /// Envoy refuses patterns beyond the runtime value `re2.max_program_size.error_level`, which is 100 when nobody sets it
 /// (`envoy.type.matcher.v3.RegexMatcher.GoogleRE2` in Envoy's API documentation): our bootstrap has to raise it to at least
-/// this value. The estimate made here is never below RE2's own count. RE2's memory limit (8 MiB) is reached at more than
-/// twice this size.
+/// this value. The estimate made here is never below RE2's own count. RE2's memory limit (8 MiB) is reached at more than twice
+/// this size.
 pub const MAX_PROGRAM_SIZE: u32 = 32_768;
 
 /// How deep groups, classes and repetitions may be nested. RE2's own limit is 1000.
@@ -28,6 +27,12 @@ const MAX_NESTING: u32 = 200;
 
 /// RE2 repeats nothing more often than this, nested repetitions multiplied.
 const MAX_REPETITION: u64 = 1000;
+
+/// An upper bound of the instructions for the characters beyond ASCII, which `.` and negated classes take too.
+const BEYOND_ASCII: u64 = 12;
+
+/// An upper bound of the instructions for a named class of ASCII, such as `\w` or `[:punct:]`.
+const NAMED_CLASS: u64 = 6;
 
 /// What RE2 needs beside the pattern itself: the loop for an unanchored start, the match and the failure.
 const FRAME: u64 = 16;
@@ -85,6 +90,14 @@ fn unknown(what: &str, instead: &str) -> String {
     format!("{what} does not exist in RE2, the dialect of Envoy: {instead}")
 }
 
+/// A refusal of something that depends on what an Envoy takes for a character.
+fn ascii_only(what: &str) -> String {
+    format!(
+        "{what} means different things to different versions of Envoy: use ASCII characters there, or write whole words one \
+         beside the other, as in (?:é|ü)"
+    )
+}
+
 /// One pass over a pattern.
 struct Walk<'a> {
     pattern: &'a str,
@@ -102,8 +115,14 @@ impl Walk<'_> {
                 self.flags(&set.flags)?;
                 1
             }
-            Ast::Literal(literal) => self.literal(literal)?,
-            Ast::Dot(_) => size_of(&class_of(".")),
+            Ast::Literal(literal) => {
+                check_escape(literal)?;
+                if !literal.c.is_ascii() && self.case_insensitive {
+                    return Err(ascii_only("a character beyond ASCII under (?i)"));
+                }
+                literal.c.len_utf8() as u64 + self.folding()
+            }
+            Ast::Dot(_) => BEYOND_ASCII,
             Ast::Assertion(assertion) => match assertion.kind {
                 AssertionKind::StartLine
                 | AssertionKind::EndLine
@@ -115,12 +134,17 @@ impl Walk<'_> {
                     return Err(unknown("the boundary \\< \\> or \\b{…}", "write \\b, or < and > without a backslash"));
                 }
             },
-            Ast::ClassUnicode(class) => size_of(&unicode_class(class)?),
-            Ast::ClassPerl(class) => size_of(&perl_class(class)),
+            Ast::ClassUnicode(_) => return Err(ascii_only("a Unicode class such as \\p{Lu}")),
+            Ast::ClassPerl(class) => perl_class(class),
             Ast::ClassBracketed(class) => {
-                let characters = self.class_set(&class.kind)?;
-                let folds = self.folds(&characters);
-                size_of(&negated_if(class.negated, characters)).saturating_add(folds)
+                let ClassSet::Item(item) = &class.kind else {
+                    return Err(unknown(
+                        "the set operation && -- or ~~ in a class",
+                        "write out the characters, and put a backslash before each character that stands for itself",
+                    ));
+                };
+                // The ranges between the ranges are one more.
+                self.class_item(item)? + if class.negated { 1 + BEYOND_ASCII } else { 0 }
             }
             Ast::Repetition(repetition) => self.repetition(repetition, repeated)?,
             Ast::Group(group) => {
@@ -171,55 +195,32 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn literal(&self, literal: &ast::Literal) -> Result<u64, String> {
-        check_literal(literal)?;
-        let character = ClassUnicode::new([ClassUnicodeRange::new(literal.c, literal.c)]);
-        Ok(literal.c.len_utf8() as u64 + self.folds(&character))
+    /// An upper bound of what `(?i)` adds to a range of ASCII: other cases, the long s and the Kelvin sign.
+    fn folding(&self) -> u64 {
+        if self.case_insensitive { 8 } else { 0 }
     }
 
-    /// An upper bound of what `(?i)` adds: for the letters of ASCII their other case, the long s and the Kelvin sign; for a
-    /// character beyond, up to three others.
-    fn folds(&self, characters: &ClassUnicode) -> u64 {
-        const FOLDING: u64 = 1000;
-        if !self.case_insensitive {
-            return 0;
-        }
-        let count = |range: &ClassUnicodeRange| u64::from(range.end()) - u64::from(range.start()) + 1;
-        let beyond = characters.iter().filter(|range| !range.end().is_ascii()).map(count).fold(0, u64::saturating_add);
-        16 + beyond.min(FOLDING) * 15
-    }
-
-    /// The characters of a class, negation aside.
-    fn class_set(&self, set: &ClassSet) -> Result<ClassUnicode, String> {
-        let ClassSet::Item(item) = set else {
-            return Err(unknown(
-                "the set operation && -- or ~~ in a class",
-                "write out the characters, and put a backslash before each character that stands for itself",
-            ));
+    fn class_item(&self, item: &ClassSetItem) -> Result<u64, String> {
+        let ascii = |literal: &ast::Literal| {
+            check_escape(literal)?;
+            if literal.c.is_ascii() { Ok(()) } else { Err(ascii_only("a character beyond ASCII in a class")) }
         };
-        let mut characters = ClassUnicode::empty();
-        self.add_item(item, &mut characters)?;
-        Ok(characters)
-    }
-
-    fn add_item(&self, item: &ClassSetItem, characters: &mut ClassUnicode) -> Result<(), String> {
-        match item {
-            ClassSetItem::Empty(_) => {}
+        Ok(match item {
+            ClassSetItem::Empty(_) => 0,
             ClassSetItem::Literal(literal) => {
-                check_literal(literal)?;
-                characters.push(ClassUnicodeRange::new(literal.c, literal.c));
+                ascii(literal)?;
+                1 + self.folding()
             }
             ClassSetItem::Range(range) => {
-                check_literal(&range.start)?;
-                check_literal(&range.end)?;
-                characters.push(ClassUnicodeRange::new(range.start.c, range.end.c));
+                ascii(&range.start)?;
+                ascii(&range.end)?;
+                1 + self.folding()
             }
             ClassSetItem::Ascii(class) => {
-                let ranges = class_of(&format!("[[:{}:]]", ascii_name(&class.kind)));
-                characters.union(&negated_if(class.negated, ranges));
+                NAMED_CLASS + self.folding() + if class.negated { 1 + BEYOND_ASCII } else { 0 }
             }
-            ClassSetItem::Perl(class) => characters.union(&perl_class(class)),
-            ClassSetItem::Unicode(class) => characters.union(&unicode_class(class)?),
+            ClassSetItem::Perl(class) => perl_class(class) + self.folding(),
+            ClassSetItem::Unicode(_) => return Err(ascii_only("a Unicode class such as \\p{Lu}")),
             ClassSetItem::Bracketed(_) => {
                 return Err(unknown(
                     "a class inside a class",
@@ -227,17 +228,21 @@ impl Walk<'_> {
                 ));
             }
             ClassSetItem::Union(union) => {
+                let mut total: u64 = 0;
                 for item in &union.items {
-                    self.add_item(item, characters)?;
+                    total = total.saturating_add(self.class_item(item)?);
                 }
+                total
             }
-        }
-        Ok(())
+        })
     }
 
     fn repetition(&mut self, repetition: &ast::Repetition, repeated: u64) -> Result<u64, String> {
         if matches!(*repetition.ast, Ast::Repetition(_)) {
             return Err(unknown("a repetition directly after a repetition", "put the inner one in a group: (?:a*)*"));
+        }
+        if matches!(&*repetition.ast, Ast::Literal(literal) if !literal.c.is_ascii()) {
+            return Err(ascii_only("the repetition of a character beyond ASCII that is not in a group"));
         }
         let RepetitionKind::Range(range) = &repetition.op.kind else {
             return Ok(self.size(&repetition.ast, repeated)?.saturating_add(2));
@@ -264,109 +269,15 @@ impl Walk<'_> {
     }
 }
 
-fn check_literal(literal: &ast::Literal) -> Result<(), String> {
-    match &literal.kind {
-        // RE2 takes a backslash before punctuation only, and the underscore is none.
-        LiteralKind::Superfluous if literal.c == '_' => {
-            Err(unknown("the escape \\_", "write the underscore without a backslash"))
-        }
-        LiteralKind::HexFixed(kind) | LiteralKind::HexBrace(kind) if *kind != HexLiteralKind::X => {
-            Err(unknown("the escape \\u or \\U", "write the character itself, or \\x{…}"))
-        }
-        _ => Ok(()),
+/// Refuses escapes that RE2 has not, and those of characters that not every Envoy knows.
+fn check_escape(literal: &ast::Literal) -> Result<(), String> {
+    let (LiteralKind::HexFixed(kind) | LiteralKind::HexBrace(kind)) = &literal.kind else { return Ok(()) };
+    if *kind != HexLiteralKind::X {
+        return Err(unknown("the escape \\u or \\U", "write the character itself, or \\x{…}"));
     }
+    if literal.c.is_ascii() { Ok(()) } else { Err(ascii_only("an escape of a character beyond ASCII")) }
 }
 
-/// An upper bound of the instructions for one character of a class: RE2 compiles classes to alternatives of UTF-8 sequences,
-/// an instruction for each range of bytes.
-fn size_of(characters: &ClassUnicode) -> u64 {
-    let sequences = characters.iter().flat_map(|range| Utf8Sequences::new(range.start(), range.end()));
-    sequences.map(|sequence| sequence.len() as u64 + 1).fold(1, u64::saturating_add)
+fn perl_class(class: &ClassPerl) -> u64 {
+    NAMED_CLASS + if class.negated { 1 + BEYOND_ASCII } else { 0 }
 }
-
-/// The characters of a class that stands in this file.
-fn class_of(pattern: &str) -> ClassUnicode {
-    let parsed = regex_syntax::parse(pattern);
-    match parsed.as_ref().map(Hir::kind) {
-        Ok(HirKind::Class(Class::Unicode(characters))) => characters.clone(),
-        // A class of one character is simplified.
-        Ok(HirKind::Literal(literal)) => {
-            let text = std::str::from_utf8(&literal.0).expect("a character is UTF-8");
-            ClassUnicode::new(text.chars().map(|c| ClassUnicodeRange::new(c, c)))
-        }
-        // Surrogates (Cs) are no characters in Rust, and in UTF-8 nowhere.
-        _ => ClassUnicode::empty(),
-    }
-}
-
-fn negated_if(negated: bool, mut characters: ClassUnicode) -> ClassUnicode {
-    if negated {
-        characters.negate();
-    }
-    characters
-}
-
-/// RE2's Perl classes are ASCII.
-fn perl_class(class: &ast::ClassPerl) -> ClassUnicode {
-    let characters = match class.kind {
-        ClassPerlKind::Digit => class_of("[0-9]"),
-        ClassPerlKind::Space => class_of(r"[\t\n\f\r ]"),
-        ClassPerlKind::Word => class_of("[0-9A-Za-z_]"),
-    };
-    negated_if(class.negated, characters)
-}
-
-fn ascii_name(kind: &ClassAsciiKind) -> &'static str {
-    match kind {
-        ClassAsciiKind::Alnum => "alnum",
-        ClassAsciiKind::Alpha => "alpha",
-        ClassAsciiKind::Ascii => "ascii",
-        ClassAsciiKind::Blank => "blank",
-        ClassAsciiKind::Cntrl => "cntrl",
-        ClassAsciiKind::Digit => "digit",
-        ClassAsciiKind::Graph => "graph",
-        ClassAsciiKind::Lower => "lower",
-        ClassAsciiKind::Print => "print",
-        ClassAsciiKind::Punct => "punct",
-        ClassAsciiKind::Space => "space",
-        ClassAsciiKind::Upper => "upper",
-        ClassAsciiKind::Word => "word",
-        ClassAsciiKind::Xdigit => "xdigit",
-    }
-}
-
-/// The characters of `\p{…}`; refuses the names that RE2 has not.
-fn unicode_class(class: &ast::ClassUnicode) -> Result<ClassUnicode, String> {
-    let instead = "use a general category such as \\p{Lu} or a script such as \\p{Greek}, spelled as Unicode does";
-    let name = match &class.kind {
-        ClassUnicodeKind::OneLetter(letter) => letter.to_string(),
-        ClassUnicodeKind::Named(name) => name.clone(),
-        ClassUnicodeKind::NamedValue { .. } => return Err(unknown("\\p{name=value}", instead)),
-    };
-    if !CATEGORIES.split(' ').chain(SCRIPTS.split(' ')).any(|known| known == name) {
-        return Err(unknown(&format!("the class \\p{{{name}}}"), instead));
-    }
-    Ok(negated_if(class.negated, class_of(&format!("\\p{{{name}}}"))))
-}
-
-/// The general categories that RE2 knows, with a blank between each two.
-const CATEGORIES: &str = "\
-    C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm So Z Zl Zp Zs Any";
-
-/// The scripts that RE2 knows (Unicode 15), with a blank between each two.
-const SCRIPTS: &str = "\
-    Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak Bengali Bhaiksuki \
-    Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian Caucasian_Albanian Chakma Cham Cherokee \
-    Chorasmian Common Coptic Cuneiform Cypriot Cypro_Minoan Cyrillic Deseret Devanagari Dives_Akuru Dogra Duployan \
-    Egyptian_Hieroglyphs Elbasan Elymaic Ethiopic Georgian Glagolitic Gothic Grantha Greek Gujarati Gunjala_Gondi \
-    Gurmukhi Han Hangul Hanifi_Rohingya Hanunoo Hatran Hebrew Hiragana Imperial_Aramaic Inherited \
-    Inscriptional_Pahlavi Inscriptional_Parthian Javanese Kaithi Kannada Katakana Kawi Kayah_Li Kharoshthi \
-    Khitan_Small_Script Khmer Khojki Khudawadi Lao Latin Lepcha Limbu Linear_A Linear_B Lisu Lycian Lydian Mahajani \
-    Makasar Malayalam Mandaic Manichaean Marchen Masaram_Gondi Medefaidrin Meetei_Mayek Mende_Kikakui \
-    Meroitic_Cursive Meroitic_Hieroglyphs Miao Modi Mongolian Mro Multani Myanmar Nabataean Nag_Mundari Nandinagari \
-    New_Tai_Lue Newa Nko Nushu Nyiakeng_Puachue_Hmong Ogham Ol_Chiki Old_Hungarian Old_Italic Old_North_Arabian \
-    Old_Permic Old_Persian Old_Sogdian Old_South_Arabian Old_Turkic Old_Uyghur Oriya Osage Osmanya Pahawh_Hmong \
-    Palmyrene Pau_Cin_Hau Phags_Pa Phoenician Psalter_Pahlavi Rejang Runic Samaritan Saurashtra Sharada Shavian \
-    Siddham SignWriting Sinhala Sogdian Sora_Sompeng Soyombo Sundanese Syloti_Nagri Syriac Tagalog Tagbanwa Tai_Le \
-    Tai_Tham Tai_Viet Takri Tamil Tangsa Tangut Telugu Thaana Thai Tibetan Tifinagh Tirhuta Toto Ugaritic Vai \
-    Vithkuqi Wancho Warang_Citi Yezidi Yi Zanabazar_Square";

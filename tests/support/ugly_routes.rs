@@ -9,7 +9,7 @@ use tailscale_gateway::api::{
     RedirectScheme,
 };
 
-use crate::regex_cases::{LARGE, REFUSED, TAKEN};
+use crate::regex_cases::{REFUSED, TAKEN};
 
 /// A route of some rules. About one value in twenty is something that no field expects.
 pub(crate) fn http_route() -> impl Strategy<Value = HttpRoute> {
@@ -229,9 +229,4 @@ fn filter() -> impl Strategy<Value = HttpRouteFilter> {
         }),
         1 => select(vec![Type::Cors, Type::UrlRewrite, Type::ExternalAuth]).prop_map(new),
     ]
-}
-
-/// Patterns that are refused for their size alone.
-pub(crate) fn large() -> impl Strategy<Value = &'static str> {
-    select(LARGE)
 }

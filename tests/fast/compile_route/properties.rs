@@ -27,7 +27,7 @@ use tailscale_gateway_proto::envoy::{
 };
 
 use super::{Namespace, envoy_routes, key};
-use crate::ugly_routes::{http_route, large, pattern};
+use crate::ugly_routes::{http_route, pattern};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -72,12 +72,10 @@ proptest! {
     }
 
     #[test]
-    fn every_pattern_is_taken_or_refused_with_words(pattern in pattern(), large in large()) {
+    fn every_pattern_is_taken_or_refused_with_words(pattern in pattern()) {
         if let Err(message) = regex::check(&pattern) {
             prop_assert!(!message.is_empty() && !message.contains('\n'), "{}", message);
         }
-        let with_large = format!("(?:{pattern}){large}");
-        prop_assert!(regex::check(&with_large).is_err());
     }
 }
 
