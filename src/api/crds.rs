@@ -77,6 +77,9 @@ pub(super) fn tidy_schema(schema: &mut Value) {
     if let Some(Value::Array(values)) = schema.get_mut("enum") {
         values.retain(|value| !value.is_null());
     }
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        *text = unwrapped(text);
+    }
     signed_formats(schema);
     for key in ["minimum", "maximum"] {
         if let Some(limit) = schema.get_mut(key)
@@ -93,6 +96,21 @@ pub(super) fn tidy_schema(schema: &mut Value) {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(tidy_schema);
     }
+}
+
+/// A description without the line breaks that only the source needed: paragraphs and lists keep theirs.
+fn unwrapped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().map(str::trim) {
+        let own_line = line.is_empty() || out.ends_with('\n') || line.starts_with(['-', '*']) || out.is_empty();
+        if own_line && !out.is_empty() {
+            out.push('\n');
+        } else if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(line);
+    }
+    out
 }
 
 /// OpenAPI knows signed integers only. The bounds stand beside the format already.

@@ -14,7 +14,7 @@ use tailscale_gateway_proto::{
     google::protobuf::{Any, BoolValue},
 };
 
-use super::{findings::Findings, header, regex};
+use super::{findings::Findings, header};
 use crate::{api::HttpCorsFilter, model::Reason};
 
 /// The name of Envoy's filter, under which a route configures it. The connection manager has to have a filter of this name
@@ -153,7 +153,7 @@ fn compile_origin(origin: &str) -> Option<StringMatcher> {
     } else if let Some(parent) = host.strip_prefix("*.")
         && labels(parent)
     {
-        format!(r"{scheme}://[^/:\[\]]+\.{}{port}", regex::escape(parent))
+        format!(r"{scheme}://[^/:\[\]]+\.{}{port}", regex_syntax::escape(parent))
     } else if labels(&host) {
         return Some(matcher(MatchPattern::Exact(format!("{scheme}://{host}{port}"))));
     } else {

@@ -35,6 +35,38 @@ pub struct MatchPrecedence {
     derived: bool,
 }
 
+impl MatchPrecedence {
+    /// The place of a match of our own that asks for this path and nothing else.
+    pub(super) fn of_path(path: &PathSpecifier) -> Self {
+        let (rank, text) = match path {
+            PathSpecifier::Path(path) => (PathRank::Exact, path.as_str()),
+            PathSpecifier::SafeRegex(pattern) => (PathRank::RegularExpression, pattern.regex.as_str()),
+            PathSpecifier::Prefix(prefix) | PathSpecifier::PathSeparatedPrefix(prefix) => {
+                (PathRank::Prefix, prefix.as_str())
+            }
+            PathSpecifier::ConnectMatcher(_) | PathSpecifier::PathMatchPolicy(_) => (PathRank::Prefix, ""),
+        };
+        Self {
+            path: rank,
+            length: Reverse(u32::try_from(text.chars().count()).unwrap_or(u32::MAX)),
+            method: Reverse(false),
+            headers: Reverse(0),
+            query_params: Reverse(0),
+            derived: false,
+        }
+    }
+}
+
+/// The path matcher for a prefix of whole segments, which has no slash at its end: `/a` takes `/a` and `/a/b`, not `/ab`.
+/// `/`, and nothing at all, take every path.
+pub(super) fn prefix_match(prefix: &str) -> PathSpecifier {
+    // Envoy refuses a `path_separated_prefix` that ends with a slash, and so a lone slash.
+    match prefix {
+        "" | "/" => PathSpecifier::Prefix("/".into()),
+        prefix => PathSpecifier::PathSeparatedPrefix(prefix.into()),
+    }
+}
+
 /// The kinds of path matches, the first one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum PathRank {
@@ -69,15 +101,13 @@ pub(super) fn compile_match(
         findings.unsupported(format!("{field}.method"), "CONNECT requests have no path and can not be routed");
         return None;
     }
-    let (specifier, rank, length, prefix) = path?;
+    let (specifier, prefix) = path?;
     let (mut headers, query_parameters) = (headers?, query?);
     let precedence = MatchPrecedence {
-        path: rank,
-        length: Reverse(length),
         method: Reverse(wanted.method.is_some()),
         headers: Reverse(count(&headers)),
         query_params: Reverse(count(&query_parameters)),
-        derived: false,
+        ..MatchPrecedence::of_path(&specifier)
     };
     headers.extend(wanted.method.map(|method| exact_header(":method", method.as_str())));
     let envoy = RouteMatch { path_specifier: Some(specifier), headers, query_parameters, ..Default::default() };
@@ -107,9 +137,12 @@ fn count<T>(list: &[T]) -> u32 {
     u32::try_from(list.len()).unwrap_or(u32::MAX)
 }
 
-type Path = (PathSpecifier, PathRank, u32, Option<String>);
-
-fn compile_path(wanted: &HttpRouteMatch, field: &str, findings: &mut Findings<'_>) -> Option<Path> {
+/// The path matcher, and the prefix that it matches if it is one.
+fn compile_path(
+    wanted: &HttpRouteMatch,
+    field: &str,
+    findings: &mut Findings<'_>,
+) -> Option<(PathSpecifier, Option<String>)> {
     let value = wanted.path.value.as_str();
     let checked = match wanted.path.type_ {
         PathMatchType::RegularExpression => regex::check(value),
@@ -119,21 +152,14 @@ fn compile_path(wanted: &HttpRouteMatch, field: &str, findings: &mut Findings<'_
         findings.unsupported(format!("{field}.value"), format!("{value:?}: {problem}; this match is left out"));
         return None;
     }
-    let length = |value: &str| u32::try_from(value.chars().count()).unwrap_or(u32::MAX);
     Some(match wanted.path.type_ {
-        PathMatchType::Exact => (PathSpecifier::Path(value.into()), PathRank::Exact, length(value), None),
+        PathMatchType::Exact => (PathSpecifier::Path(value.into()), None),
         PathMatchType::RegularExpression => {
-            let matcher = RegexMatcher { regex: value.into(), engine_type: None };
-            (PathSpecifier::SafeRegex(matcher), PathRank::RegularExpression, length(value), None)
+            (PathSpecifier::SafeRegex(RegexMatcher { regex: value.into(), engine_type: None }), None)
         }
         PathMatchType::PathPrefix => {
             let prefix = url::without_trailing_slash(value);
-            let specifier = if prefix == "/" {
-                PathSpecifier::Prefix(prefix.into())
-            } else {
-                PathSpecifier::PathSeparatedPrefix(prefix.into())
-            };
-            (specifier, PathRank::Prefix, length(prefix), Some(prefix.into()))
+            (prefix_match(prefix), Some(prefix.into()))
         }
     })
 }

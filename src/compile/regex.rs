@@ -58,18 +58,6 @@ pub fn check(pattern: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The pattern that matches `literal` and nothing else.
-pub fn escape(literal: &str) -> String {
-    let mut pattern = String::with_capacity(literal.len() + 8);
-    for c in literal.chars() {
-        if regex_syntax::is_meta_character(c) && c.is_ascii_punctuation() {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern
-}
-
 /// What is wrong with a pattern that could not be parsed.
 fn explain(error: &ast::Error) -> String {
     let place = error.span().start.column;

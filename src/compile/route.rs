@@ -70,14 +70,14 @@ pub struct BackendTarget {
     pub host_rewrite: Option<String>,
 }
 
-/// Where an entry stands among all entries of one hostname and one route. Across routes, [`Precedence::of_match`] counts
-/// first, then the routes' age and names, and then [`Precedence::position`] (Gateway API, HTTPRouteRule.matches).
+/// Where an entry stands among all entries of one hostname and one route. Across routes, [`Precedence::matching`] counts
+/// first, then the routes' age and names, and then [`Precedence::place`] (Gateway API, HTTPRouteRule.matches).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Precedence {
     /// What the match asks for.
-    pub of_match: MatchPrecedence,
+    pub matching: MatchPrecedence,
     /// The indices of the rule in the route and of the match in the rule.
-    pub position: (u32, u32),
+    pub place: (u32, u32),
 }
 
 /// One Envoy route, encoded.
@@ -89,6 +89,15 @@ pub struct RouteEntry {
     pub bytes: Bytes,
     /// Every cluster it names, sorted, those of mirrors included; never [`ClusterName::UNRESOLVED`].
     pub clusters: Arc<[Arc<str>]>,
+}
+
+impl RouteEntry {
+    /// An entry of our own. `clusters` are those that the route names.
+    pub(super) fn new(matching: MatchPrecedence, route: &Route, mut clusters: Vec<Arc<str>>) -> Self {
+        clusters.sort_unstable();
+        clusters.dedup();
+        Self { precedence: Precedence { matching, place: (0, 0) }, bytes: encode(route), clusters: clusters.into() }
+    }
 }
 
 /// What became of a route.
@@ -140,11 +149,11 @@ pub fn compile_route(
         let clusters = compiled.clusters();
         for (match_at, wanted) in matches.into_iter().enumerate().filter_map(|(at, wanted)| Some((at, wanted?))) {
             let name = http_route_name(&key.name, rule_at, rule.name.as_deref(), match_at);
-            let position = (index(rule_at), index(match_at));
+            let place = (index(rule_at), index(match_at));
             if preflights && let Some(preflight) = wanted.preflight() {
-                entries.push(entry(preflight_route_name(&name), position, preflight, &compiled, &clusters));
+                entries.push(entry(preflight_route_name(&name), place, preflight, &compiled, &clusters));
             }
-            entries.push(entry(name, position, wanted, &compiled, &clusters));
+            entries.push(entry(name, place, wanted, &compiled, &clusters));
         }
     }
     entries.sort_by_key(|entry| entry.precedence);
@@ -172,14 +181,14 @@ fn index(at: usize) -> u32 {
 
 fn entry(
     name: String,
-    position: (u32, u32),
+    place: (u32, u32),
     wanted: CompiledMatch,
     rule: &CompiledRule,
     clusters: &Arc<[Arc<str>]>,
 ) -> RouteEntry {
     debug_assert!(clusters.iter().all(|cluster| **cluster != *ClusterName::UNRESOLVED));
     let route = rule.route(name, wanted.envoy, wanted.prefix.as_deref());
-    let precedence = Precedence { of_match: wanted.precedence, position };
+    let precedence = Precedence { matching: wanted.precedence, place };
     RouteEntry { precedence, bytes: encode(&route), clusters: clusters.clone() }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Never looks at queries: a change of the path keeps them.
 
-use super::{findings::Findings, regex};
+use super::findings::Findings;
 use crate::api::{HttpPathModifier, HttpPathModifierType};
 
 /// The longest path that Gateway API allows in a match or a filter, in characters.
@@ -116,9 +116,10 @@ impl PathChange {
             (Self::Prefix(new), Some("/")) if new.is_empty() => EnvoyPathChange::None,
             (Self::Prefix(new), Some("/")) => EnvoyPathChange::Prefix(format!("{new}/")),
             // Putting `/` in place of `/a` would make `//b` of `/a/b`.
-            (Self::Prefix(new), Some(prefix)) if new.is_empty() => {
-                EnvoyPathChange::Regex { pattern: format!("^{}/*", regex::escape(prefix)), substitution: "/".into() }
-            }
+            (Self::Prefix(new), Some(prefix)) if new.is_empty() => EnvoyPathChange::Regex {
+                pattern: format!("^{}/*", regex_syntax::escape(prefix)),
+                substitution: "/".into(),
+            },
             (Self::Prefix(new), Some(_)) => EnvoyPathChange::Prefix(new.clone()),
         }
     }

@@ -51,7 +51,7 @@ pub(super) fn read_object(path: &str, value: Value) -> Option<Entry> {
     for field in ["apiVersion", "kind"] {
         match fields.get(field) {
             Some(Value::String(text)) if !text.is_empty() => {}
-            None => return unreadable(field, "is missing; every object says what it is"),
+            None | Some(Value::Null) => return unreadable(field, "is missing; every object says what it is"),
             Some(_) => return unreadable(field, "is not a text that says what the object is"),
         }
     }

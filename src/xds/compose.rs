@@ -99,6 +99,7 @@ impl Stream {
         }
         self.states[type_url.index()] = Some(state);
         if let Outcome::Send(_, clusters) = &outcome {
+            self.owes_endpoints &= type_url != TypeUrl::Endpoints;
             self.tell_endpoints_again(clusters, snapshot.view(TypeUrl::Endpoints));
         }
         outcome
@@ -122,7 +123,7 @@ impl Stream {
         let told = clusters.iter().map(|cluster| cluster.name()).filter(|name| {
             subscription.names().contains(name) || subscription.is_wildcard() && view.get(name).is_some()
         });
-        endpoints.resend.extend(told.cloned());
+        endpoints.resend.extend(told.inspect(|_| self.owes_endpoints = true).cloned());
     }
 }
 

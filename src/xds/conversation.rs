@@ -25,7 +25,7 @@ use super::{
     server::Shared,
     wire::{self, Protocol, Request, response_fields},
 };
-use crate::snapshot::{SnapshotWatch, TypeUrl};
+use crate::snapshot::{Rendering, SnapshotWatch, TypeUrl};
 
 /// A protocol: its message on the wire, and the machine that speaks it.
 pub(super) trait Speaks: Send + 'static {
@@ -106,6 +106,15 @@ pub(super) fn converse<P: Speaks>(
         Some((Ok(frame), conversation))
     });
     StreamBody::new(frames.boxed())
+}
+
+/// Where a client of this kind fetches what a resource refers to.
+fn rendering<P: Speaks>(scope: Scope) -> Rendering {
+    match (scope, P::PROTOCOL) {
+        (Scope::Aggregated, _) => Rendering::Aggregated,
+        (Scope::Only(_), Protocol::Sotw) => Rendering::PerTypeSotw,
+        (Scope::Only(_), Protocol::Delta) => Rendering::PerTypeDelta,
+    }
 }
 
 struct Conversation<P: Speaks> {
@@ -215,7 +224,7 @@ struct Open<P: Speaks> {
 
 impl<P: Speaks> Open<P> {
     fn new(shared: &Arc<Shared>, connection: &Connection, scope: Scope, node: super::NodeInfo) -> Self {
-        let watch = shared.cache.watch(&node.gateway);
+        let watch = shared.cache.watch(&node.gateway, rendering::<P>(scope));
         let news = News { ready: Some(shared.cache.ready()), watch, taken: None };
         shared.metrics.stream_opened(P::PROTOCOL.label(), &node.gateway);
         let machine = P::machine(scope, shared.options.machine.clone());

@@ -68,6 +68,8 @@ pub(super) struct Stream {
     unknown: Vec<String>,
     pub(super) next_nonce: u64,
     pub(super) events: Vec<Event>,
+    /// Whether clusters were sent whose endpoints must follow: those go before more clusters.
+    pub(super) owes_endpoints: bool,
     /// Whether nothing but time has happened since there was nothing to send.
     is_quiet: bool,
 }
@@ -83,6 +85,7 @@ impl Stream {
             unknown: Vec::new(),
             next_nonce: 1,
             events: Vec::new(),
+            owes_endpoints: false,
             is_quiet: false,
         }
     }
@@ -149,10 +152,7 @@ impl Stream {
         self.settle_offers();
         loop {
             let mut has_moved = false;
-            // Endpoints that a cluster waits for go before more clusters.
-            let is_urgent =
-                self.states[TypeUrl::Endpoints.index()].as_ref().is_some_and(|state| !state.resend.is_empty());
-            let first = is_urgent.then_some(TypeUrl::Endpoints);
+            let first = self.owes_endpoints.then_some(TypeUrl::Endpoints);
             for type_url in first.into_iter().chain(TypeUrl::ALL) {
                 match self.compose(type_url, now) {
                     Outcome::Send(response, _) => return Some(response),

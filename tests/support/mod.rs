@@ -10,6 +10,7 @@ pub mod client;
 pub mod envoy;
 pub mod gateway;
 pub mod load;
+pub mod manifest_fuzz;
 pub mod manifests;
 pub mod ports;
 pub mod process;
