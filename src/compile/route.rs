@@ -91,15 +91,6 @@ pub struct RouteEntry {
     pub clusters: Arc<[Arc<str>]>,
 }
 
-impl RouteEntry {
-    /// An entry of our own. `clusters` are those that the route names.
-    pub(super) fn new(matching: MatchPrecedence, route: &Route, mut clusters: Vec<Arc<str>>) -> Self {
-        clusters.sort_unstable();
-        clusters.dedup();
-        Self { precedence: Precedence { matching, place: (0, 0) }, bytes: encode(route), clusters: clusters.into() }
-    }
-}
-
 /// What became of a route.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CompiledRoute {

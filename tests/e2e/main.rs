@@ -4,4 +4,5 @@
 mod support;
 
 mod envoys;
+mod readme;
 mod support_itself;

@@ -20,7 +20,7 @@ use tailscale_gateway_proto::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::xds::{DELTA_ADS, Server, ack, ask, node, put, small_world, subscribe};
+use crate::xds_support::xds::{DELTA_ADS, Server, ack, ask, node, put, small_world, subscribe};
 
 fn admin(server: &Server, readiness: Readiness) -> Admin {
     Admin {

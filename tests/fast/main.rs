@@ -2,29 +2,29 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod api;
-mod api_refusals;
-mod crds;
-mod dump;
-mod original;
-mod admin;
-mod support;
-mod telemetry;
-mod xds_server;
-mod xds_services;
-mod xds_wire;
 #[path = "../support/mod.rs"]
-
-mod bootstrap;
-mod cli;
-mod files;
-mod manifest;
-mod watch;
+mod support;
 #[path = "../support/xds_script.rs"]
 mod xds_script;
+mod xds_support;
 #[path = "../support/xds_world.rs"]
 mod xds_world;
 
+mod admin;
+mod api;
+mod api_refusals;
+mod bootstrap;
+mod cli;
+mod crds;
+mod dump;
+mod files;
+mod manifest;
+mod original;
+mod telemetry;
+mod watch;
 mod xds_delta;
 mod xds_order;
+mod xds_server;
+mod xds_services;
 mod xds_sotw;
+mod xds_wire;

@@ -21,7 +21,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::support::xds::{
+use crate::xds_support::xds::{
     ADS, DELTA_ADS, DeltaClient, Server, SotwClient, ack, ack_sotw, ask, cluster, names, node, put, small_world,
     subscribe, until,
 };
