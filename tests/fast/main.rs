@@ -1,6 +1,7 @@
 //! The fast tests, in one binary.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(unreachable_pub, reason = "nothing in a test binary is reached from outside")]
 
 #[path = "../support/regex_cases.rs"]
 mod regex_cases;
