@@ -268,11 +268,6 @@ impl Made {
         value
     }
 
-    pub(crate) fn resource(self) -> Option<Arc<Resource>> {
-        let Made::Resource(value) = self else { unreachable!("resource outputs make Made::Resource") };
-        value
-    }
-
     pub(crate) fn binding(self) -> Arc<attach::Binding> {
         let Made::Binding(value) = self else { unreachable!("OutputKey::Binding makes Made::Binding") };
         value

@@ -184,7 +184,7 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     for (rank, route, entries) in &sources {
         for entry in &entries.routes {
             rows.push((
-                (*rank, &entry.precedence.of_match, false, entries.created, route, entry.precedence.position),
+                (*rank, &entry.precedence.matching, false, entries.created, route, entry.precedence.place),
                 entry,
             ));
         }
@@ -192,10 +192,7 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     for entry in endpoints.endpoints.iter().filter(|entry| entry.scoped.offered_by(owner)) {
         let own_host = entry.by_host.as_ref().filter(|_| entry.scoped.host.as_ref() == Some(domain));
         for route in own_host.into_iter().chain(&entry.by_path) {
-            rows.push((
-                (0, &route.precedence.of_match, true, 0, &entry.scoped.object, route.precedence.position),
-                route,
-            ));
+            rows.push(((0, &route.precedence.matching, true, 0, &entry.scoped.object, route.precedence.place), route));
         }
     }
     rows.sort_by(|(a, _), (b, _)| a.cmp(b));

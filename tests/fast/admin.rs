@@ -20,7 +20,7 @@ use tailscale_gateway_proto::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::xds::{DELTA_ADS, Server, ack, ask, node, put, small_world, subscribe};
+use crate::xds_support::xds::{DELTA_ADS, Server, ack, ask, node, put, small_world, subscribe};
 
 fn admin(server: &Server, readiness: Readiness) -> Admin {
     Admin {
@@ -28,6 +28,7 @@ fn admin(server: &Server, readiness: Readiness) -> Admin {
         registry: server.registry.clone(),
         metrics: server.metrics.clone(),
         readiness: Arc::new(readiness),
+        reports: Arc::default(),
     }
 }
 
@@ -86,7 +87,7 @@ async fn the_index_lists_every_page_and_every_page_is_there() {
     let admin = admin(&server, ready());
     let (_, index) = get(&admin, "/debug", "text/html").await;
     let links: Vec<&str> = index.split("href=").skip(1).map(|rest| rest.split('>').next().unwrap()).collect();
-    assert_eq!(links, ["/healthz", "/readyz", "/metrics", "/debug/xds/clients", "/debug/xds/dump"]);
+    assert_eq!(links, ["/healthz", "/readyz", "/metrics", "/debug/objects", "/debug/xds/clients", "/debug/xds/dump"]);
     for link in links {
         assert_eq!(get(&admin, link, "*/*").await.0, StatusCode::OK, "{link}");
     }

@@ -2,28 +2,34 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+#[path = "../support/regex_cases.rs"]
+mod regex_cases;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/ugly_routes.rs"]
+mod ugly_routes;
+#[path = "../support/xds_script.rs"]
+mod xds_script;
+mod xds_support;
+#[path = "../support/xds_world.rs"]
+mod xds_world;
+
 mod admin;
 mod api;
 mod api_refusals;
-#[path = "../support/mod.rs"]
 mod bootstrap;
 mod cli;
+mod compile_route;
 mod crds;
 mod dump;
 mod files;
 mod manifest;
 mod original;
-mod support;
 mod telemetry;
 mod watch;
-#[path = "../support/xds_script.rs"]
-mod xds_script;
-mod xds_server;
-mod xds_services;
-mod xds_wire;
-#[path = "../support/xds_world.rs"]
-mod xds_world;
-
 mod xds_delta;
 mod xds_order;
+mod xds_server;
+mod xds_services;
 mod xds_sotw;
+mod xds_wire;

@@ -34,7 +34,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
-use crate::support::xds::{DELTA_ADS, DeltaClient, Server, ack, cluster, node, put, small_world, subscribe, until};
+use crate::xds_support::xds::{DELTA_ADS, DeltaClient, Server, ack, cluster, node, put, small_world, subscribe, until};
 
 #[tokio::test]
 async fn p77_health_is_not_serving_until_every_source_has_synced() {
