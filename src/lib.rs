@@ -1,6 +1,23 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod api;
-pub mod compile;
 pub mod model;
+
+pub mod api;
+pub mod store;
+
+pub mod compile;
 pub mod snapshot;
+pub mod status;
+pub mod xds;
+
+pub mod pipeline;
+pub mod source;
+
+pub mod admin;
+pub mod app;
+pub mod bootstrap;
+pub mod cli;
+pub mod config;
+pub mod dump;
+pub mod metrics;
+pub mod telemetry;

@@ -2,12 +2,18 @@
 //!
 //! Parses, validates and fills in defaults; never decides what an object means, and imports nothing of ours but `model`.
 
+mod crds;
 mod duration;
+mod explain;
 pub mod gateway_api;
 mod object;
+mod parse;
+mod path;
 pub mod patterns;
+mod schema;
 pub mod tailscale;
 
+pub use crds::{crd_files, crds, crds_yaml};
 pub use duration::{Duration, InvalidDuration};
 pub use gateway_api::*;
 pub use k8s_openapi::{
@@ -22,4 +28,5 @@ pub use k8s_openapi::{
     },
 };
 pub use object::Object;
+pub use parse::{Finding, Parsed, parse};
 pub use tailscale::*;

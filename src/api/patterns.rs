@@ -52,3 +52,9 @@ pub const URL_PATH: &str = r"^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2}
 
 /// The name of a Tailscale Service, a virtual IP that several nodes can answer for: `svc:` and a DNS label.
 pub const TAILSCALE_SERVICE: &str = "^svc:[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// A tag of a tailnet's policy file.
+pub const TAG: &str = "^tag:[a-zA-Z][-a-zA-Z0-9]*$";
+
+/// What the hostnames of devices may begin with.
+pub const HOSTNAME_PREFIX: &str = "^[a-z0-9][a-z0-9-]{0,61}$";

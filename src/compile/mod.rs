@@ -1,20 +1,290 @@
-//! From objects to Envoy's messages.
+//! From the world to Envoy's resources: pure functions of what they read.
 //!
-//! Pure: no clock, no randomness, no environment, no waiting. Never fails: it gives what it could make and a list of
-//! problems.
+//! Never fails, never does IO, never asks the clock: a wrong manifest gives a [`Problem`](crate::model::Problem) and leaves
+//! out as little as possible. What exists and what reads what is told by [`OutputKey`]; the engine in `store` does the rest.
 
+mod attach;
+mod backend;
+mod cluster;
 mod cors;
+mod endpoints;
 mod filter;
 mod findings;
+mod gateway;
 mod header;
+mod hostname;
+mod listener;
 mod matching;
+mod objects;
 mod redirect;
+mod reference;
 pub mod regex;
+mod report;
 pub mod route;
 mod rule;
+mod scope;
+mod secret;
 mod share;
+mod table;
+mod target;
 mod timeout;
 mod url;
 
+use std::sync::Arc;
+
 pub use cors::CORS_FILTER;
+pub use gateway::{GatewayListeners, ListenerSpec};
 pub use matching::MatchPrecedence;
+
+use crate::{
+    model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName},
+    snapshot::{Resource, Segment, TypeUrl, ViewChange},
+    store::{Output, Program, View},
+};
+
+/// The controller name of the GatewayClasses that are ours.
+pub const CONTROLLER_NAME: &str = "gateway.tailscale.com/gateway-controller";
+/// The GatewayClass that is ours even when no object defines it.
+pub const DEFAULT_CLASS: &str = "tailscale";
+
+/// What the compiler is told besides the world; the same for all replicas.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Envoys may bind ports below 1024 themselves; otherwise 10000 is added to these.
+    pub privileged_ports: bool,
+    /// PEM certificates of the authorities that HTTPS targets are checked against.
+    pub trusted_authorities: Option<Arc<str>>,
+}
+
+/// The compiler as a [`Program`].
+#[derive(Clone, Debug, Default)]
+pub struct Compiler {
+    settings: Settings,
+}
+
+/// The names of everything that is made. One that holds a Gateway's name and ends up in its Envoys' snapshot says so.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OutputKey {
+    /// A Gateway's listeners, checked. States their hostnames as domains of their tables.
+    Listeners(ObjectName),
+    /// A TLS Secret, encoded, or why it can not be used.
+    Secret(ObjectName),
+    /// A cluster, encoded.
+    Cluster(ClusterName),
+    /// A cluster's endpoints, encoded.
+    Endpoints(ClusterName),
+    /// Which listeners a route is attached to. States the route for each of their domains.
+    Binding(ObjectName),
+    /// The endpoints of a Gateway's tailnets, conflicts settled. States what it found for the endpoints' own reports.
+    Scope(ObjectName),
+    /// A route's entries for one table.
+    RouteEntries(RouteTableName, ObjectName),
+    /// The entries of tailnet endpoints for one table.
+    EndpointEntries(RouteTableName),
+    /// One virtual host of a table.
+    VirtualHost(RouteTableName, Arc<str>),
+    /// The virtual hosts of a table whose domains fall into one bucket.
+    Bucket(RouteTableName, DomainBucket),
+    /// Served: a route table.
+    RouteTable(RouteTableName),
+    /// Served: the Envoy listener of a port.
+    Listener(ObjectName, u16),
+    /// Served: a cluster that routes of the Gateway name.
+    GatewayCluster(ObjectName, ClusterName),
+    /// Served: the endpoints of such a cluster.
+    GatewayEndpoints(ObjectName, ClusterName),
+    /// Served: a certificate that a listener of the Gateway shows.
+    GatewaySecret(ObjectName, ObjectName),
+    /// Served: the authorities that HTTPS targets are checked against.
+    GatewayAuthorities(ObjectName),
+    /// What was found about an object.
+    Report(ObjectKey),
+}
+
+/// An output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Made {
+    /// Of [`OutputKey::Listeners`].
+    Listeners(Arc<GatewayListeners>),
+    /// Of [`OutputKey::Secret`].
+    Secret(Result<Arc<Resource>, Arc<str>>),
+    /// Of the outputs that are a resource, or nothing when there is none to serve.
+    Resource(Option<Arc<Resource>>),
+    /// Of [`OutputKey::Binding`].
+    Binding(Arc<attach::Binding>),
+    /// Of [`OutputKey::Scope`].
+    Scope(Arc<scope::Scope>),
+    /// Of [`OutputKey::RouteEntries`] and [`OutputKey::EndpointEntries`].
+    Entries(Arc<table::Entries>),
+    /// Of [`OutputKey::VirtualHost`] and [`OutputKey::Bucket`].
+    Segment(Segment),
+    /// Of [`OutputKey::Report`]; nothing for objects that are none of our business.
+    Report(Option<Arc<Report>>),
+}
+
+/// A set of facts that outputs state for others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// The buckets of a table that hold domains.
+    Buckets(RouteTableName),
+    /// The domains in a bucket of a table.
+    Domains(RouteTableName, DomainBucket),
+    /// The routes for a domain of a table.
+    Routes(RouteTableName, Arc<str>),
+    /// The routes attached to a listener of a Gateway.
+    Attached(ObjectName, Arc<str>),
+    /// What Gateways made of a TailscaleEndpoints object.
+    EndpointsUse(ObjectName),
+}
+
+/// Something an output states.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fact {
+    /// In [`Topic::Buckets`].
+    Bucket(DomainBucket),
+    /// In [`Topic::Domains`].
+    Domain(Arc<str>),
+    /// In [`Topic::Routes`]: the listener by name, and the route. In [`Topic::Attached`]: the same.
+    Route(Arc<str>, ObjectName),
+    /// In [`Topic::EndpointsUse`].
+    Use(scope::EndpointsUse),
+}
+
+/// A compile function's world.
+pub(crate) type World<'a> = View<'a, Compiler>;
+
+impl Compiler {
+    /// A compiler with these settings.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+}
+
+impl Program for Compiler {
+    type Key = OutputKey;
+    type Value = Made;
+    type Topic = Topic;
+    type Fact = Fact;
+
+    fn level(&self, key: &OutputKey) -> u8 {
+        match key {
+            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) => 0,
+            OutputKey::GatewayCluster(..)
+            | OutputKey::GatewayEndpoints(..)
+            | OutputKey::GatewaySecret(..)
+            | OutputKey::GatewayAuthorities(_)
+            | OutputKey::Listeners(_) => 1,
+            OutputKey::Binding(_) | OutputKey::Scope(_) => 2,
+            OutputKey::RouteEntries(..) | OutputKey::EndpointEntries(_) => 3,
+            OutputKey::VirtualHost(..) => 4,
+            OutputKey::Bucket(..) => 5,
+            OutputKey::RouteTable(_) | OutputKey::Listener(..) => 6,
+            OutputKey::Report(_) => 7,
+        }
+    }
+
+    fn roots(&self, object: &ObjectKey) -> Vec<OutputKey> {
+        match object.kind {
+            Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Secret
+            | Kind::ConfigMap
+            | Kind::ReferenceGrant => Vec::new(),
+            _ => vec![OutputKey::Report(object.clone())],
+        }
+    }
+
+    fn make(&self, key: &OutputKey, world: &mut World<'_>) -> Output<Self> {
+        match key {
+            OutputKey::Listeners(gateway) => gateway::listeners(&self.settings, gateway, world),
+            OutputKey::Secret(secret) => Output::plain(Made::Secret(secret::certificate(secret, world))),
+            OutputKey::Cluster(name) => resource(cluster::cluster(&self.settings, name, world)),
+            OutputKey::Endpoints(name) => resource(endpoints::endpoints(name, world)),
+            OutputKey::Binding(route) => attach::binding(route, world),
+            OutputKey::Scope(gateway) => scope::scope(gateway, world),
+            OutputKey::RouteEntries(table, route) => {
+                Output::plain(Made::Entries(Arc::new(table::route_entries(table, route, world))))
+            }
+            OutputKey::EndpointEntries(table) => {
+                Output::plain(Made::Entries(Arc::new(table::endpoint_entries(table, world))))
+            }
+            OutputKey::VirtualHost(table, domain) => {
+                Output::plain(Made::Segment(table::virtual_host(table, domain, world)))
+            }
+            OutputKey::Bucket(table, bucket) => Output::plain(Made::Segment(table::bucket(table, *bucket, world))),
+            OutputKey::RouteTable(table) => resource(Some(table::route_table(table, world))),
+            OutputKey::Listener(gateway, port) => resource(listener::listener(gateway, *port, world)),
+            OutputKey::GatewayCluster(_, name) => Output::plain(world.output(&OutputKey::Cluster(name.clone()))),
+            OutputKey::GatewayEndpoints(_, name) => Output::plain(world.output(&OutputKey::Endpoints(name.clone()))),
+            OutputKey::GatewaySecret(_, secret) => {
+                resource(world.output(&OutputKey::Secret(secret.clone())).secret().ok())
+            }
+            OutputKey::GatewayAuthorities(_) => resource(secret::authorities(&self.settings)),
+            OutputKey::Report(object) => {
+                Output::plain(Made::Report(report::report(&self.settings, object, world).map(Arc::new)))
+            }
+        }
+    }
+}
+
+fn resource(resource: Option<Arc<Resource>>) -> Output<Compiler> {
+    Output::plain(Made::Resource(resource))
+}
+
+impl OutputKey {
+    /// Where in which Gateway's snapshot a changed output belongs, if it is served.
+    pub fn served(&self, value: Option<&Made>) -> Option<(&ObjectName, ViewChange)> {
+        let (gateway, type_url, name): (_, _, Arc<str>) = match self {
+            OutputKey::RouteTable(table) => (&table.gateway, TypeUrl::Route, table.to_string().into()),
+            OutputKey::Listener(gateway, port) => {
+                (gateway, TypeUrl::Listener, crate::model::listener_name(gateway, *port).into())
+            }
+            OutputKey::GatewayCluster(gateway, cluster) => (gateway, TypeUrl::Cluster, cluster.to_string().into()),
+            OutputKey::GatewayEndpoints(gateway, cluster) => (gateway, TypeUrl::Endpoints, cluster.to_string().into()),
+            OutputKey::GatewaySecret(gateway, secret) => {
+                (gateway, TypeUrl::Secret, crate::model::secret_name(secret).into())
+            }
+            OutputKey::GatewayAuthorities(gateway) => (gateway, TypeUrl::Secret, crate::model::AUTHORITIES.into()),
+            _ => return None,
+        };
+        let resource = match value {
+            Some(Made::Resource(resource)) => resource.clone(),
+            _ => None,
+        };
+        Some((gateway, ViewChange { type_url, name, resource }))
+    }
+}
+
+/// Each output's value is of the variant that its key says; these unwrap it.
+impl Made {
+    pub(crate) fn listeners(self) -> Arc<GatewayListeners> {
+        let Made::Listeners(value) = self else { unreachable!("OutputKey::Listeners makes Made::Listeners") };
+        value
+    }
+
+    pub(crate) fn secret(self) -> Result<Arc<Resource>, Arc<str>> {
+        let Made::Secret(value) = self else { unreachable!("OutputKey::Secret makes Made::Secret") };
+        value
+    }
+
+    pub(crate) fn binding(self) -> Arc<attach::Binding> {
+        let Made::Binding(value) = self else { unreachable!("OutputKey::Binding makes Made::Binding") };
+        value
+    }
+
+    pub(crate) fn scope(self) -> Arc<scope::Scope> {
+        let Made::Scope(value) = self else { unreachable!("OutputKey::Scope makes Made::Scope") };
+        value
+    }
+
+    pub(crate) fn entries(self) -> Arc<table::Entries> {
+        let Made::Entries(value) = self else { unreachable!("entry outputs make Made::Entries") };
+        value
+    }
+
+    pub(crate) fn segment(self) -> Segment {
+        let Made::Segment(value) = self else { unreachable!("virtual host outputs make Made::Segment") };
+        value
+    }
+}

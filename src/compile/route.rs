@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{BackendObjectReference, HttpRoute, HttpRouteMatch, HttpRouteRule},
-    model::{ClusterName, ObjectKey, Problem, Reason, http_route_name, preflight_route_name},
+    model::{ClusterName, ObjectKey, Problem, Reason, RouteTableName, http_route_name, preflight_route_name},
 };
 
 /// The number of `routes` in `envoy.config.route.v3.VirtualHost`.
@@ -30,6 +30,13 @@ pub struct RouteContext {
     pub scheme_https: bool,
     /// The port that the listener declares (not the one that Envoy binds).
     pub port: u16,
+}
+
+impl RouteContext {
+    /// The place that a table is.
+    pub(super) fn of(table: &RouteTableName) -> Self {
+        Self { scheme_https: table.section.is_some(), port: table.port }
+    }
 }
 
 /// Knows what backend references stand for.
@@ -82,15 +89,6 @@ pub struct RouteEntry {
     pub bytes: Bytes,
     /// Every cluster it names, sorted, those of mirrors included; never [`ClusterName::UNRESOLVED`].
     pub clusters: Arc<[Arc<str>]>,
-}
-
-impl RouteEntry {
-    /// An entry of our own. `clusters` are those that the route names.
-    pub(super) fn new(matching: MatchPrecedence, route: &Route, mut clusters: Vec<Arc<str>>) -> Self {
-        clusters.sort_unstable();
-        clusters.dedup();
-        Self { precedence: Precedence { matching, place: (0, 0) }, bytes: encode(route), clusters: clusters.into() }
-    }
 }
 
 /// What became of a route.
@@ -152,6 +150,21 @@ pub fn compile_route(
     }
     entries.sort_by_key(|entry| entry.precedence);
     CompiledRoute { entries, problems: findings.into_problems(), any_rule_valid }
+}
+
+/// Compiles a rule that nobody wrote, with one match and without a mistake; nothing if there is one all the same.
+pub(super) fn compile_generated(
+    name: String,
+    rule: &HttpRouteRule,
+    key: &ObjectKey,
+    context: &RouteContext,
+    backends: &mut dyn Backends,
+) -> Option<RouteEntry> {
+    let mut findings = Findings::new(key);
+    let wanted = compile_match(rule.matches.first()?, "", &mut findings)?;
+    let compiled = compile_rule(rule, "", context, backends, &mut findings);
+    let clusters = compiled.clusters();
+    Some(entry(name, (0, 0), wanted, &compiled, &clusters))
 }
 
 fn index(at: usize) -> u32 {

@@ -6,6 +6,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::ObjectName;
 
+/// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
+pub const XDS_CLUSTER: &str = "xds";
+
 /// A cluster: one for each port of a Service and one for each endpoint of a TailscaleEndpoints, whatever routes use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterName {
@@ -74,20 +77,8 @@ pub fn secret_name(secret: &ObjectName) -> String {
     format!("secret/{}/{}", secret.namespace, secret.name)
 }
 
-/// The name of the Envoy route for a match of an HTTPRoute, in its statistics and logs:
-/// `httproute/NAMESPACE/NAME/rule/RULE/match/INDEX`, where RULE is the rule's name, or its index when it has none.
-pub fn http_route_name(route: &ObjectName, rule: usize, rule_name: Option<&str>, match_index: usize) -> String {
-    let ObjectName { namespace, name } = route;
-    match rule_name {
-        Some(rule) => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
-        None => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
-    }
-}
-
-/// The name of the Envoy route that answers the CORS preflights for the requests that the route `name` takes.
-pub fn preflight_route_name(name: &str) -> String {
-    format!("{name}/preflight")
-}
+/// The name under which the authorities are served that HTTPS targets are checked against.
+pub const AUTHORITIES: &str = "authorities";
 
 /// The part of a route table that a domain belongs to.
 ///
@@ -104,4 +95,24 @@ impl DomainBucket {
     pub fn of(domain: &str) -> Self {
         Self((xxh3_64(domain.as_bytes()) % Self::COUNT) as u8)
     }
+}
+
+/// The name of the Envoy route to a tailnet endpoint: `endpoint/NAMESPACE/OBJECT/ENDPOINT`.
+pub fn endpoint_route_name(endpoints: &ObjectName, endpoint: &str) -> String {
+    format!("endpoint/{}/{}/{endpoint}", endpoints.namespace, endpoints.name)
+}
+
+/// The name of the Envoy route for a match of an HTTPRoute, in its statistics and logs:
+/// `httproute/NAMESPACE/NAME/rule/RULE/match/INDEX`, where RULE is the rule's name, or its index when it has none.
+pub fn http_route_name(route: &ObjectName, rule: usize, rule_name: Option<&str>, match_index: usize) -> String {
+    let ObjectName { namespace, name } = route;
+    match rule_name {
+        Some(rule) => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
+        None => format!("httproute/{namespace}/{name}/rule/{rule}/match/{match_index}"),
+    }
+}
+
+/// The name of the Envoy route that answers the CORS preflights for the requests that the route `name` takes.
+pub fn preflight_route_name(name: &str) -> String {
+    format!("{name}/preflight")
 }

@@ -20,6 +20,9 @@ macro_rules! reasons {
         pub enum Reason { $($(#[$doc])* $name,)* }
 
         impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
             /// The name as conditions and metrics spell it.
             pub fn as_str(self) -> &'static str {
                 match self { $(Reason::$name => stringify!($name),)* }
@@ -82,10 +85,10 @@ reasons! {
     UnsupportedProtocolBackend = Error,
     /// Gateway API, route: a filter can not be used as it stands.
     IncompatibleFilters = Error,
-    /// A backend has no ready endpoint.
-    NoReadyEndpoints = Warning,
     /// The object that a reference names does not exist.
     TargetNotFound = Error,
+    /// The TailscaleTailnet that a TailscaleGateway names does not exist.
+    TailnetNotFound = Warning,
     /// Two objects claim one name; both are told.
     Conflicted = Error,
     /// An Envoy refused a resource made from this object.

@@ -112,13 +112,13 @@ pub struct ParentReport {
     pub any_rule_valid: bool,
 }
 
-/// A parent reference, with the fields that its author set.
+/// A parent reference as it stands in the route, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ParentTarget {
-    /// `group`, when set.
-    pub group: Option<String>,
-    /// `kind`, when set.
-    pub kind: Option<String>,
+    /// `group`.
+    pub group: String,
+    /// `kind`.
+    pub kind: String,
     /// `namespace`, when set.
     pub namespace: Option<String>,
     /// `name`.

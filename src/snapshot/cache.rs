@@ -2,13 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{Resource, TypeUrl, TypeView};
+use super::{Rendering, Resource, TypeUrl, TypeView};
 use crate::model::ObjectName;
 
 /// All resources for the Envoys of one Gateway at one moment.
@@ -52,8 +52,15 @@ pub struct ViewChange {
 
 /// The snapshots of all Gateways. One task writes; any number of streams read without a lock that it holds.
 pub struct SnapshotCache {
-    cells: Mutex<HashMap<ObjectName, Arc<Cell>>>,
+    cells: Mutex<HashMap<ObjectName, Cells>>,
     ready: watch::Sender<bool>,
+}
+
+/// The snapshots of one Gateway: as compiled, and in those other renderings that somebody asked for.
+#[derive(Default)]
+struct Cells {
+    compiled: Arc<Cell>,
+    rendered: Vec<(Rendering, Arc<Cell>)>,
 }
 
 #[derive(Default)]
@@ -86,20 +93,24 @@ impl SnapshotCache {
 
     /// Publishes changes to one Gateway's snapshot as one step.
     pub fn publish(&self, gateway: &ObjectName, changes: impl IntoIterator<Item = ViewChange>) {
-        let cell = self.cell(gateway);
-        let next = cell.current.load().with(changes);
-        cell.current.store(Arc::new(next));
-        cell.revision.send_modify(|revision| *revision += 1);
+        let changes: Vec<ViewChange> = changes.into_iter().collect();
+        self.cell(gateway, Rendering::Aggregated).apply(changes.iter().cloned());
+        // Looked up afterwards: a rendering that is not there yet will be made from what is stored now. One that was made in
+        // between has the changes twice, which changes nothing.
+        let rendered = self.lock().entry(gateway.clone()).or_default().rendered.clone();
+        for (rendering, cell) in rendered {
+            cell.apply(changes.iter().map(|change| change.rendered(rendering)));
+        }
     }
 
     /// The current snapshot of a Gateway; an empty one if there is no such Gateway.
     pub fn current(&self, gateway: &ObjectName) -> Arc<Snapshot> {
-        self.cell(gateway).current.load_full()
+        self.cell(gateway, Rendering::Aggregated).current.load_full()
     }
 
-    /// Follows the snapshots of a Gateway, also of one that does not exist yet.
-    pub fn watch(&self, gateway: &ObjectName) -> SnapshotWatch {
-        let cell = self.cell(gateway);
+    /// Follows the snapshots of a Gateway in a rendering, also of one that does not exist yet.
+    pub fn watch(&self, gateway: &ObjectName, rendering: Rendering) -> SnapshotWatch {
+        let cell = self.cell(gateway, rendering);
         SnapshotWatch { news: cell.revision.subscribe(), cell }
     }
 
@@ -110,13 +121,45 @@ impl SnapshotCache {
         names
     }
 
-    fn cell(&self, gateway: &ObjectName) -> Arc<Cell> {
-        Arc::clone(self.lock().entry(gateway.clone()).or_default())
+    fn cell(&self, gateway: &ObjectName, rendering: Rendering) -> Arc<Cell> {
+        let mut cells = self.lock();
+        let cells = cells.entry(gateway.clone()).or_default();
+        if rendering == Rendering::Aggregated {
+            return Arc::clone(&cells.compiled);
+        }
+        if let Some((_, cell)) = cells.rendered.iter().find(|(known, _)| *known == rendering) {
+            return Arc::clone(cell);
+        }
+        let cell = Arc::new(Cell::default());
+        let all = cells.compiled.current.load();
+        cell.apply(TypeUrl::ALL.into_iter().flat_map(|type_url| all.view(type_url).iter()).map(|resource| {
+            ViewChange {
+                type_url: resource.type_url(),
+                name: Arc::clone(resource.name()),
+                resource: Some(rendering.render(resource)),
+            }
+        }));
+        cells.rendered.push((rendering, Arc::clone(&cell)));
+        cell
     }
 
     /// Held for a look-up only; a snapshot is swapped without it.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectName, Arc<Cell>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectName, Cells>> {
         self.cells.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl Cell {
+    fn apply(&self, changes: impl IntoIterator<Item = ViewChange>) {
+        let next = self.current.load().with(changes);
+        self.current.store(Arc::new(next));
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+}
+
+impl ViewChange {
+    fn rendered(&self, rendering: Rendering) -> Self {
+        Self { resource: self.resource.as_ref().map(|resource| rendering.render(resource)), ..self.clone() }
     }
 }
 
@@ -132,6 +175,11 @@ impl SnapshotWatch {
     pub fn current(&mut self) -> Arc<Snapshot> {
         self.news.borrow_and_update();
         self.cell.current.load_full()
+    }
+
+    /// How many snapshots have been published so far.
+    pub fn revision(&self) -> u64 {
+        *self.news.borrow()
     }
 
     /// Waits until there is a snapshot newer than the one last seen. Safe to cancel.

@@ -4,12 +4,14 @@
 
 mod body;
 mod cache;
+mod rendering;
 mod resource;
 mod type_url;
 mod view;
 
 pub use body::Body;
 pub use cache::{Snapshot, SnapshotCache, SnapshotWatch, ViewChange};
+pub use rendering::Rendering;
 pub use resource::{Resource, Segment, Version};
 pub use type_url::TypeUrl;
 pub use view::{Step, TypeView};

@@ -3,11 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../support/regex_cases.rs"]
-mod regex_cases;
-#[path = "../support/ugly_routes.rs"]
-mod ugly_routes;
-
 mod compiled_routes;
 mod envoys;
+mod readme;
 mod support_itself;

@@ -2,7 +2,7 @@
 //!
 //! Envoy tells nobody when something has changed: whoever waits for a state asks its admin interface until it is there.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -35,6 +35,11 @@ impl Version {
         }
     }
 
+    /// The program itself.
+    pub fn program(self) -> PathBuf {
+        tool(self.requirements(), "envoy/_bin/envoy")
+    }
+
     /// Its number, such as `1.40.0`.
     pub fn number(self) -> String {
         let file = repository().join(format!("tools/requirements/{}.txt", self.requirements()));
@@ -59,12 +64,11 @@ impl Envoy {
     /// # Panics
     /// When it does not start.
     pub async fn start(version: Version, bootstrap: &str) -> Self {
-        let binary = tool(version.requirements(), "envoy/_bin/envoy");
         let admin = admin_address(bootstrap);
         let files = TempDir::with_prefix("envoy-").expect("a temporary folder can be made");
         let config = files.path().join("bootstrap.yaml");
         fs::write(&config, bootstrap).expect("the temporary folder can be written");
-        let mut command = Command::new(binary);
+        let mut command = Command::new(version.program());
         command.arg("--config-path").arg(config);
         command.args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"]);
         let process = Process::spawn(format!("Envoy {}", version.number()), command);

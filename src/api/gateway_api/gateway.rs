@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{super::patterns, LocalObjectReference, ObjectReference, SecretObjectReference, gateway_api_group};
@@ -94,7 +94,7 @@ pub struct ListenerTlsConfig {
     pub certificate_refs: Vec<SecretObjectReference>,
     /// Settings of the controller's own, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 4096)))]
+    #[schemars(schema_with = "annotations")]
     pub options: BTreeMap<String, String>,
 }
 
@@ -180,15 +180,33 @@ fn ip_address() -> String {
 pub struct GatewayInfrastructure {
     /// Labels for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8), inner(length(max = 63), regex(pattern = patterns::LABEL_VALUE)))]
+    #[schemars(schema_with = "labels")]
     pub labels: BTreeMap<String, String>,
     /// Annotations for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16), inner(length(max = 4096)))]
+    #[schemars(schema_with = "annotations")]
     pub annotations: BTreeMap<String, String>,
     /// Object in the same namespace with parameters for the controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<LocalObjectReference>,
+}
+
+/// At most 16 texts by name, each of at most 4096 characters.
+fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 4096 },
+    })
+}
+
+/// At most 8 label values by key.
+fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 8,
+        "additionalProperties": { "type": "string", "maxLength": 63, "pattern": patterns::LABEL_VALUE },
+    })
 }
 
 /// Which ListenerSets may add listeners to a Gateway.

@@ -9,12 +9,14 @@ mod filter;
 mod gateway;
 mod grant;
 mod route;
+mod rules;
 
 pub use class::*;
 pub use filter::*;
 pub use gateway::*;
 pub use grant::*;
 pub use route::*;
+pub(super) use rules::{gateway_rules, route_rules};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,8 @@
 //!
 //! The doc comments of the types become the descriptions of the CRDs, so they speak to those who write manifests.
 
+#![allow(clippy::duplicated_attributes, reason = "printer columns of one kind share types and paths")]
+
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::Duration;

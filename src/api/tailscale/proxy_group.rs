@@ -10,7 +10,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::two;
+use super::{super::patterns, two};
 
 /// Proxies that TailscaleGateways share.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -49,11 +49,11 @@ pub struct TailscaleProxyGroupSpec {
     pub networking: ProxyNetworking,
     /// Tags of the devices; those of the TailscaleTailnet by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(inner(regex(pattern = "^tag:[a-zA-Z][-a-zA-Z0-9]*$")))]
+    #[schemars(inner(regex(pattern = patterns::TAG)))]
     pub tags: Vec<String>,
     /// What the hostnames of the devices begin with; a dash and a number follow. The group's name by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]{0,61}$"))]
+    #[schemars(regex(pattern = patterns::HOSTNAME_PREFIX))]
     pub hostname_prefix: Option<String>,
     /// Container image; that of the operator's settings by default.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,157 @@
+//! The admin port: is it alive, is it ready, what does it count, who is connected, and what is served.
+//!
+//! Never changes anything, and never shows a private key. Meant for people and probes inside; it asks nobody who they are.
+
+mod clients;
+mod dump;
+mod objects;
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{metrics::Metrics, pipeline::Reports, snapshot::SnapshotCache, xds::Registry};
+
+/// How long an answer that is under way may still take when the port is closed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct Admin {
+    /// What is served.
+    pub cache: Arc<SnapshotCache>,
+    /// Who is connected.
+    pub registry: Arc<Registry>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether `/readyz` says yes.
+    pub readiness: Arc<Readiness>,
+    /// What was found about each object.
+    pub reports: Arc<ArcSwap<Reports>>,
+}
+
+/// Whether the process is ready, and if not, why: in words that stand in the answer of `/readyz`.
+pub struct Readiness(ArcSwapOption<String>);
+
+impl Readiness {
+    /// Not ready, for this reason.
+    pub fn waiting(reason: impl Into<String>) -> Self {
+        Self(ArcSwapOption::from_pointee(reason.into()))
+    }
+
+    /// From now on ready.
+    pub fn set_ready(&self) {
+        self.0.store(None);
+    }
+
+    /// From now on not ready, for this reason.
+    pub fn set_waiting(&self, reason: impl Into<String>) {
+        self.0.store(Some(Arc::new(reason.into())));
+    }
+
+    /// Why it is not ready; nothing when it is.
+    pub fn reason(&self) -> Option<Arc<String>> {
+        self.0.load_full()
+    }
+}
+
+/// Answers on a listener until `shutdown` is done.
+///
+/// # Errors
+///
+/// Whatever the listener can not recover from.
+pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let closing = CancellationToken::new();
+    let serving = axum::serve(listener, router(admin)).with_graceful_shutdown(closing.clone().cancelled_owned());
+    tokio::select! {
+        ended = serving.into_future() => ended,
+        () = async {
+            shutdown.await;
+            closing.cancel();
+            tokio::time::sleep(GRACE).await;
+        } => Ok(()),
+    }
+}
+
+/// The pages.
+pub fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/debug", get(index))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/debug/objects", get(objects::page))
+        .route("/debug/xds/clients", get(clients::page))
+        .route("/debug/xds/dump", get(dump::page))
+        .with_state(admin)
+}
+
+async fn index() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html><meta charset=utf-8><title>tailscale-gateway</title><h1>tailscale-gateway</h1><dl>",
+        "<dt><a href=/healthz>/healthz</a><dd>alive",
+        "<dt><a href=/readyz>/readyz</a><dd>ready, or 503 and why not",
+        "<dt><a href=/metrics>/metrics</a><dd>for Prometheus",
+        "<dt><a href=/debug/objects>/debug/objects</a>",
+        "<dd>the conditions of every object, as JSON; <code>?kind=Gateway</code>, <code>?name=NAMESPACE/NAME</code>",
+        "<dt><a href=/debug/xds/clients>/debug/xds/clients</a>",
+        "<dd>who is connected and what they were sent and accepted; <code>?gateway=NAMESPACE/NAME</code>, ",
+        "<code>?format=text|json</code>",
+        "<dt><a href=/debug/xds/dump>/debug/xds/dump</a><dd>what is served, as JSON; ",
+        "<code>?gateway=NAMESPACE/NAME</code>, <code>?type=Cluster</code>, <code>?name=NAME</code>",
+        "</dl>\n"
+    ))
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    match admin.readiness.reason() {
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+        None if !*admin.cache.ready().borrow() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the first configuration is not compiled yet\n").into_response()
+        }
+        None => "ok\n".into_response(),
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    admin.registry.measure(&admin.metrics);
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], admin.metrics.render()).into_response()
+}
+
+/// The form of an answer.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Json,
+    Text,
+}
+
+impl Format {
+    /// What the query says; else text for a browser, and JSON for everybody else.
+    fn choose(query: Option<Self>, headers: &HeaderMap) -> Self {
+        let browser = || {
+            let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            accept.is_some_and(|accept| accept.contains("text/html"))
+        };
+        query.unwrap_or_else(|| if browser() { Format::Text } else { Format::Json })
+    }
+}
+
+/// A mistake in the query.
+fn bad_request(message: String) -> Response {
+    (StatusCode::BAD_REQUEST, Json(serde_json::json!({ "error": message }))).into_response()
+}
+
+/// The query, with an answer of our own for one that can not be read.
+type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;

@@ -1,0 +1,287 @@
+//! Clusters: one for each port of a Service, one for each tailnet endpoint.
+
+use std::{sync::Arc, time::Duration as StdDuration};
+
+use k8s_openapi::api::core::v1::Service;
+use tailscale_gateway_proto::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster, OutlierDetection,
+                circuit_breakers::Thresholds,
+                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy},
+            },
+            core::v3::{
+                HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket,
+                health_check::{HealthChecker, HttpHealthCheck},
+                transport_socket,
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
+                lb_endpoint::HostIdentifier,
+            },
+        },
+        extensions::{
+            transport_sockets::tls::v3::{
+                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+                UpstreamTlsContext,
+                common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+                subject_alt_name_matcher::SanType,
+            },
+            upstreams::http::v3::{
+                HttpProtocolOptions,
+                http_protocol_options::{
+                    AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+                },
+            },
+        },
+        r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+    },
+    google::protobuf::{Duration, UInt32Value},
+};
+
+use super::{
+    Settings, World,
+    backend::{AppProtocol, service_port},
+    endpoints::socket_address,
+    listener::{any, from_ads},
+    target::{Host, Target},
+};
+use crate::{
+    api::{EndpointHealthCheck, EndpointProtocol, TailscaleEndpoint, TailscaleEndpoints},
+    model::{AUTHORITIES, ClusterName},
+    snapshot::{Resource, TypeUrl},
+};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Option<Duration> = Some(Duration { seconds: 5, nanos: 0 });
+/// The key of a cluster's HTTP options.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// The cluster with this name, if what it stands for exists.
+pub(super) fn cluster(settings: &Settings, name: &ClusterName, world: &mut World<'_>) -> Option<Arc<Resource>> {
+    let message = match name {
+        ClusterName::Service { service, port } => {
+            let object = world.object::<Service>(service)?;
+            let declared = service_port(&object, *port)?;
+            let protocol = AppProtocol::parse(declared.app_protocol.as_deref()).ok()?;
+            service_cluster(name, protocol)
+        }
+        ClusterName::Endpoint { endpoints, endpoint } => {
+            let object = world.object::<TailscaleEndpoints>(endpoints)?;
+            let endpoint = object.spec.endpoints.iter().find(|candidate| *candidate.name == **endpoint)?;
+            let target = endpoint_target(endpoint).ok()?;
+            if target.tls && settings.trusted_authorities.is_none() {
+                return None;
+            }
+            endpoint_cluster(name, endpoint, &target)
+        }
+    };
+    Some(Arc::new(Resource::new(TypeUrl::Cluster, name.to_string(), &message)))
+}
+
+/// Endpoints come apart from the cluster, so that a changed endpoint does not touch it.
+fn service_cluster(name: &ClusterName, protocol: AppProtocol) -> Cluster {
+    let protocol = match protocol {
+        AppProtocol::Http1 | AppProtocol::WebSocket => {
+            ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())
+        }
+        AppProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default()),
+    };
+    Cluster {
+        name: name.to_string(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+        eds_cluster_config: Some(EdsClusterConfig { eds_config: from_ads(), ..Default::default() }),
+        ..common(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(protocol) }))
+    }
+}
+
+/// What all clusters have. Envoy's default limits of 1024 connections and requests would answer 503 where backends still have
+/// room; a limit is the backend's to set.
+fn common(protocol: UpstreamProtocolOptions) -> Cluster {
+    let unlimited = Some(UInt32Value { value: u32::MAX });
+    let options = HttpProtocolOptions { upstream_protocol_options: Some(protocol), ..Default::default() };
+    Cluster {
+        connect_timeout: CONNECT_TIMEOUT,
+        lb_policy: LbPolicy::LeastRequest as i32,
+        circuit_breakers: Some(CircuitBreakers {
+            thresholds: vec![Thresholds {
+                max_connections: unlimited,
+                max_pending_requests: unlimited,
+                max_requests: unlimited,
+                max_retries: unlimited,
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        typed_extension_protocol_options: [(HTTP_OPTIONS.to_owned(), any(&options))].into(),
+        ..Default::default()
+    }
+}
+
+/// Where an endpoint's requests go, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct EndpointTarget {
+    target: Target,
+    tls: bool,
+    http2: bool,
+    /// The Host that requests carry.
+    pub(super) authority: String,
+}
+
+/// Reads where an endpoint's requests go: its `externalTarget`, or the machine itself by its tailnet address or name, which
+/// works for an Envoy whose host is a member of the tailnet. Says which field is wrong, and how, otherwise.
+pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTarget, (&'static str, String)> {
+    if matches!(endpoint.protocol, EndpointProtocol::Tcp | EndpointProtocol::Udp | EndpointProtocol::Tls) {
+        let message = format!(
+            "an endpoint of protocol {} can not take HTTP requests; use HTTP, HTTPS or GRPC",
+            endpoint.protocol.as_str()
+        );
+        return Err(("protocol", message));
+    }
+    let (field, text) = match (&endpoint.external_target, &endpoint.tailscale_ip, &endpoint.tailscale_fqdn) {
+        (Some(target), _, _) => ("externalTarget", target),
+        (None, Some(ip), _) => ("tailscaleIP", ip),
+        (None, None, Some(name)) => ("tailscaleFQDN", name),
+        (None, None, None) => {
+            let message = "there is no externalTarget, tailscaleIP or tailscaleFQDN; say where requests go".to_owned();
+            return Err(("externalTarget", message));
+        }
+    };
+    let target = Target::parse(text.trim(), Some(endpoint.port)).map_err(|message| (field, message))?;
+    let tls = target.tls.unwrap_or(endpoint.protocol == EndpointProtocol::Https || target.port == 443);
+    let http2 = endpoint.protocol == EndpointProtocol::Grpc;
+    Ok(EndpointTarget { authority: target.authority(tls), target, tls, http2 })
+}
+
+impl EndpointTarget {
+    /// Whether it is reached over TLS.
+    pub(super) fn tls(&self) -> bool {
+        self.tls
+    }
+}
+
+fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &EndpointTarget) -> Cluster {
+    let protocol = if target.http2 {
+        let options = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(options) })
+    } else if target.tls {
+        UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
+            http_protocol_options: Some(Http1ProtocolOptions::default()),
+            http2_protocol_options: Some(Http2ProtocolOptions::default()),
+            ..Default::default()
+        })
+    } else {
+        let options = ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default());
+        UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(options) })
+    };
+    let (host, discovery) = match &target.target.host {
+        Host::Address(ip) => (ip.to_string(), DiscoveryType::Static),
+        Host::Name(dns) => (dns.clone(), DiscoveryType::StrictDns),
+    };
+    let assignment = ClusterLoadAssignment {
+        cluster_name: name.to_string(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![LbEndpoint {
+                host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint {
+                    address: Some(socket_address(host.clone(), target.target.port)),
+                    hostname: host.clone(),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    Cluster {
+        name: name.to_string(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        load_assignment: Some(assignment),
+        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2)),
+        health_checks: endpoint
+            .health_check
+            .iter()
+            .filter(|check| check.enabled)
+            .map(|check| health_check(check, target))
+            .collect(),
+        outlier_detection: Some(outlier_detection()),
+        ..common(protocol)
+    }
+}
+
+/// TLS towards a target, its name checked against the certificate.
+fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
+    let (sni, kind, name) = match host {
+        Host::Name(name) => (name.clone(), SanType::Dns, name.clone()),
+        Host::Address(ip) => (String::new(), SanType::IpAddress, ip.to_string()),
+    };
+    let validation = CombinedCertificateValidationContext {
+        default_validation_context: Some(CertificateValidationContext {
+            match_typed_subject_alt_names: vec![SubjectAltNameMatcher {
+                san_type: kind as i32,
+                matcher: Some(StringMatcher { match_pattern: Some(MatchPattern::Exact(name)), ..Default::default() }),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        validation_context_sds_secret_config: Some(SdsSecretConfig {
+            name: AUTHORITIES.to_owned(),
+            sds_config: from_ads(),
+        }),
+        ..Default::default()
+    };
+    let context = UpstreamTlsContext {
+        sni,
+        common_tls_context: Some(CommonTlsContext {
+            alpn_protocols: if http2 { vec!["h2".to_owned()] } else { Vec::new() },
+            validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
+    }
+}
+
+fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {
+    let count = |count: u32| Some(UInt32Value { value: count.max(1) });
+    EnvoyHealthCheck {
+        interval: duration(check.interval.as_std()),
+        timeout: duration(check.timeout.as_std()),
+        healthy_threshold: count(check.healthy_threshold),
+        unhealthy_threshold: count(check.unhealthy_threshold),
+        health_checker: Some(HealthChecker::HttpHealthCheck(HttpHealthCheck {
+            host: target.authority.clone(),
+            path: check.path.clone(),
+            codec_client_type: if target.http2 { 1 } else { 0 },
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+/// Envoy wants intervals and timeouts above zero.
+fn duration(duration: StdDuration) -> Option<Duration> {
+    let duration = duration.max(StdDuration::from_millis(1));
+    Some(Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).expect("below 10^9"),
+    })
+}
+
+/// Takes a target out for a while after five failures in a row, of its own making or of the connection's.
+fn outlier_detection() -> OutlierDetection {
+    let count = |value| Some(UInt32Value { value });
+    OutlierDetection {
+        consecutive_5xx: count(5),
+        consecutive_gateway_failure: count(5),
+        interval: Some(Duration { seconds: 10, nanos: 0 }),
+        base_ejection_time: Some(Duration { seconds: 30, nanos: 0 }),
+        max_ejection_percent: count(50),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,342 @@
+//! A Gateway's listeners: which are ours to serve, on which port, with which certificates, and what is wrong with the rest.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{
+    CONTROLLER_NAME, Compiler, DEFAULT_CLASS, Fact, Made, OutputKey, Settings, Topic, World, hostname,
+    objects::generation,
+    reference::{not_permitted, permitted, referred},
+};
+use crate::{
+    api::{FromNamespaces, Gateway, GatewayClass, Listener, SecretObjectReference, TlsMode},
+    model::{DomainBucket, Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
+    store::Output,
+};
+
+/// What is added to ports below 1024 unless Envoy may bind them.
+const PRIVILEGED_OFFSET: u16 = 10_000;
+
+/// What a Gateway's specification comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayListeners {
+    /// The Gateway's class is ours; nothing else is filled in when it is not.
+    pub ours: bool,
+    /// The Gateway's `metadata.generation`.
+    pub generation: i64,
+    /// Where listeners are bound; every IPv4 address when empty.
+    pub addresses: Vec<IpAddr>,
+    /// What is wrong with the Gateway itself.
+    pub problems: Vec<Problem>,
+    /// The listeners in their author's order.
+    pub listeners: Vec<ListenerSpec>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The port that it declares.
+    pub port: u16,
+    /// The port that Envoy binds.
+    pub bound_port: u16,
+    /// It terminates TLS.
+    pub https: bool,
+    /// Its hostname, in lower case.
+    pub hostname: Option<Arc<str>>,
+    /// The namespaces that routes may come from.
+    pub from: FromNamespaces,
+    /// Which namespaces, for `Selector`.
+    pub selector: Option<LabelSelector>,
+    /// Of the route kinds it asks for, those that it can take.
+    pub kinds: Vec<Kind>,
+    /// The Secrets with its certificates, those that can not be used left out.
+    pub certificates: Vec<ObjectName>,
+    /// Envoy is told of it.
+    pub served: bool,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+impl ListenerSpec {
+    /// The table with its routes.
+    pub fn table(&self, gateway: &ObjectName) -> RouteTableName {
+        RouteTableName {
+            gateway: gateway.clone(),
+            port: self.port,
+            section: self.https.then(|| Arc::clone(&self.name)),
+        }
+    }
+}
+
+impl GatewayListeners {
+    /// The listeners whose routes stand in a table.
+    pub fn of_table<'a>(&'a self, table: &'a RouteTableName) -> impl Iterator<Item = &'a ListenerSpec> {
+        self.served().filter(move |listener| {
+            listener.port == table.port
+                && listener.https == table.section.is_some()
+                && table.section.as_ref().is_none_or(|section| *section == listener.name)
+        })
+    }
+
+    /// The listeners that Envoy is told of.
+    pub fn served(&self) -> impl Iterator<Item = &ListenerSpec> {
+        self.listeners.iter().filter(|listener| listener.served)
+    }
+}
+
+/// Whether Gateways of a class are ours to serve.
+pub(super) fn class_is_ours(class: &str, world: &mut World<'_>) -> bool {
+    match world.object::<GatewayClass>(&ObjectName::new("", class)) {
+        Some(class) => class.spec.controller_name == CONTROLLER_NAME,
+        None => class == DEFAULT_CLASS,
+    }
+}
+
+/// Checks a Gateway's listeners, and states the domains that stand in their tables because of them.
+pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
+    let mut made = GatewayListeners {
+        ours: false,
+        generation: 0,
+        addresses: Vec::new(),
+        problems: Vec::new(),
+        listeners: Vec::new(),
+    };
+    let key = ObjectKey::new(Kind::Gateway, name.clone());
+    let Some(gateway) = world.object::<Gateway>(name) else { return Output::plain(Made::Listeners(Arc::new(made))) };
+    made.generation = generation(&gateway.metadata);
+    if !class_is_ours(&gateway.spec.gateway_class_name, world) {
+        return Output::plain(Made::Listeners(Arc::new(made)));
+    }
+    made.ours = true;
+    addresses(&key, &gateway, &mut made);
+    not_acted_on(&key, &gateway, &mut made.problems);
+    for (place, listener) in gateway.spec.listeners.iter().enumerate() {
+        made.listeners.push(check(settings, &key, place, listener, world));
+    }
+    conflicts(&key, &mut made.listeners);
+    let mut facts = Vec::new();
+    for listener in made.served() {
+        let table = listener.table(name);
+        let domain: Arc<str> = listener.hostname.clone().unwrap_or_else(|| hostname::ANY.into());
+        state_domain(&mut facts, &table, domain);
+        for secret in &listener.certificates {
+            world.keep(OutputKey::GatewaySecret(name.clone(), secret.clone()));
+        }
+    }
+    Output { value: Made::Listeners(Arc::new(made)), facts }
+}
+
+/// States that a table has a virtual host for a domain.
+pub(super) fn state_domain(facts: &mut Vec<(Topic, Fact)>, table: &RouteTableName, domain: Arc<str>) {
+    let bucket = DomainBucket::of(&domain);
+    facts.push((Topic::Buckets(table.clone()), Fact::Bucket(bucket)));
+    facts.push((Topic::Domains(table.clone(), bucket), Fact::Domain(domain)));
+}
+
+fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {
+    for (place, address) in gateway.spec.addresses.iter().enumerate() {
+        let value = address.value.as_deref().unwrap_or_default();
+        let field = format!("spec.addresses[{place}]");
+        if address.type_ != "IPAddress" {
+            let message = format!("addresses of type {} are not supported; use an IPAddress", address.type_);
+            made.problems.push(Problem::new(key.clone(), field + ".type", Reason::UnsupportedAddress, message));
+        } else if value.is_empty() {
+            // Any address of the type: what happens without the entry as well.
+        } else if let Ok(address) = value.parse() {
+            made.addresses.push(address);
+        } else {
+            let message = format!("{value:?} is not an IP address");
+            made.problems.push(Problem::new(key.clone(), field + ".value", Reason::UnsupportedAddress, message));
+        }
+    }
+    made.addresses.sort_unstable();
+    made.addresses.dedup();
+}
+
+fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
+    let mut note = |field: &str, what: &str| {
+        let message = format!("{what} is not supported yet; the field has no effect");
+        problems.push(Problem::new(key.clone(), field, Reason::NotActedOn, message));
+    };
+    if let Some(tls) = &gateway.spec.tls {
+        if tls.frontend.is_some() {
+            note("spec.tls.frontend", "checking client certificates");
+        }
+        if tls.backend.is_some() {
+            note("spec.tls.backend", "a client certificate towards backends");
+        }
+    }
+    if gateway.spec.allowed_listeners.as_ref().is_some_and(|allowed| allowed.namespaces.from != FromNamespaces::None) {
+        note("spec.allowedListeners", "adding listeners through a ListenerSet");
+    }
+    if gateway.spec.infrastructure.is_some() {
+        note("spec.infrastructure", "creating Envoys for a Gateway");
+    }
+    if gateway.spec.default_scope.is_some() {
+        note("spec.defaultScope", "being a default Gateway");
+    }
+}
+
+fn check(
+    settings: &Settings,
+    key: &ObjectKey,
+    place: usize,
+    listener: &Listener,
+    world: &mut World<'_>,
+) -> ListenerSpec {
+    let field = format!("spec.listeners[{place}]");
+    let mut problems = Vec::new();
+    let mut problem = |suffix: &str, reason, message: String| {
+        problems.push(Problem::new(key.clone(), format!("{field}{suffix}"), reason, message));
+    };
+    let https = listener.protocol == "HTTPS";
+    let protocol_ok = https || listener.protocol == "HTTP";
+    if !protocol_ok {
+        let message = format!("protocol {} is not supported; use HTTP or HTTPS", listener.protocol);
+        problem(".protocol", Reason::UnsupportedProtocol, message);
+    }
+    let privileged = listener.port < 1024 && !settings.privileged_ports;
+    let bound_port = if privileged { listener.port + PRIVILEGED_OFFSET } else { listener.port };
+    let mut certificates = Vec::new();
+    let mut tls_ok = true;
+    match (&listener.tls, https) {
+        (Some(tls), true) if tls.mode == TlsMode::Passthrough => {
+            tls_ok = false;
+            let message = "an HTTPS listener ends TLS itself; set mode to Terminate".to_owned();
+            problem(".tls.mode", Reason::UnsupportedProtocol, message);
+        }
+        (Some(tls), true) => {
+            if !tls.options.is_empty() {
+                let message = "no TLS option is known; the field has no effect".to_owned();
+                problem(".tls.options", Reason::NotActedOn, message);
+            }
+            for (at, reference) in tls.certificate_refs.iter().enumerate() {
+                match certificate(key, reference, world) {
+                    Ok(secret) if certificates.contains(&secret) => {}
+                    Ok(secret) => certificates.push(secret),
+                    Err((reason, message)) => problem(&format!(".tls.certificateRefs[{at}]"), reason, message),
+                }
+            }
+            tls_ok = !certificates.is_empty();
+            if tls.certificate_refs.is_empty() {
+                let message = "an HTTPS listener needs at least one Secret with a certificate".to_owned();
+                problem(".tls.certificateRefs", Reason::InvalidCertificateRef, message);
+            }
+        }
+        (None, true) => {
+            tls_ok = false;
+            let message = "an HTTPS listener needs a Secret with a certificate in tls.certificateRefs".to_owned();
+            problem(".tls", Reason::InvalidCertificateRef, message);
+        }
+        (Some(_), false) if protocol_ok => {
+            problem(".tls", Reason::NotActedOn, "tls has no effect on an HTTP listener; remove it".to_owned());
+        }
+        _ => {}
+    }
+    let mut kinds = Vec::new();
+    if listener.allowed_routes.kinds.is_empty() && protocol_ok {
+        kinds.push(Kind::HttpRoute);
+    }
+    for (at, kind) in listener.allowed_routes.kinds.iter().enumerate() {
+        match Kind::find(&kind.group, &kind.kind) {
+            Some(Kind::HttpRoute) if protocol_ok => kinds.push(Kind::HttpRoute),
+            _ => {
+                let message = format!("routes of kind {} can not be attached; only HTTPRoute can", kind.kind);
+                problem(&format!(".allowedRoutes.kinds[{at}]"), Reason::InvalidRouteKinds, message);
+            }
+        }
+    }
+    kinds.dedup();
+    let namespaces = &listener.allowed_routes.namespaces;
+    if namespaces.from == FromNamespaces::Selector && namespaces.selector.is_none() {
+        let message = "from is Selector and there is no selector, so no namespace is allowed; add one".to_owned();
+        problem(".allowedRoutes.namespaces.selector", Reason::UnsupportedValue, message);
+    }
+    ListenerSpec {
+        name: listener.name.as_str().into(),
+        port: listener.port,
+        bound_port,
+        https,
+        hostname: listener
+            .hostname
+            .as_deref()
+            .filter(|hostname| !hostname.is_empty())
+            .map(|hostname| hostname.to_ascii_lowercase().into()),
+        from: namespaces.from,
+        selector: namespaces.selector.clone(),
+        kinds,
+        certificates,
+        served: protocol_ok && tls_ok,
+        problems,
+    }
+}
+
+fn certificate(
+    key: &ObjectKey,
+    reference: &SecretObjectReference,
+    world: &mut World<'_>,
+) -> Result<ObjectName, (Reason, String)> {
+    if Kind::find(&reference.group, &reference.kind) != Some(Kind::Secret) {
+        let message = format!("certificates are read from Secrets only, not from a {}", reference.kind);
+        return Err((Reason::InvalidCertificateRef, message));
+    }
+    let secret = ObjectKey::new(Kind::Secret, referred(key, reference.namespace.as_deref(), &reference.name));
+    if !permitted(key, &secret, world) {
+        return Err((Reason::RefNotPermitted, not_permitted(key, &secret)));
+    }
+    match world.output(&OutputKey::Secret(secret.name.clone())).secret() {
+        Ok(_) => Ok(secret.name),
+        Err(message) => Err((Reason::InvalidCertificateRef, message.to_string())),
+    }
+}
+
+/// Listeners that can not be told apart are all refused (Gateway API, `GatewaySpec.listeners`: no winner is picked).
+fn conflicts(key: &ObjectKey, listeners: &mut [ListenerSpec]) {
+    let mut by_port: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+    for (place, listener) in listeners.iter().enumerate() {
+        if !listener.problems.iter().any(|problem| problem.reason == Reason::UnsupportedProtocol) {
+            by_port.entry(listener.bound_port).or_default().push(place);
+        }
+    }
+    let mut refused: Vec<(usize, Reason, String)> = Vec::new();
+    for (bound_port, places) in by_port {
+        for &place in &places {
+            let this = &listeners[place];
+            let others = || places.iter().filter(|other| **other != place).map(|other| &listeners[*other]);
+            if let Some(other) = others().find(|other| other.port != this.port) {
+                let message = format!(
+                    "ports {} and {} would both be bound as {bound_port} (10000 is added to ports below 1024); change one, or use --privileged-ports",
+                    this.port, other.port
+                );
+                refused.push((place, Reason::PortUnavailable, message));
+            } else if let Some(other) = others().find(|other| other.https != this.https) {
+                let message = format!(
+                    "listener {} has another protocol on port {}; use one protocol per port",
+                    other.name, this.port
+                );
+                refused.push((place, Reason::ProtocolConflict, message));
+            } else if let Some(other) = others().find(|other| other.hostname == this.hostname) {
+                let message =
+                    format!("listener {} has the same hostname on port {}; change one of them", other.name, this.port);
+                refused.push((place, Reason::HostnameConflict, message));
+            }
+        }
+    }
+    for (place, reason, message) in refused {
+        let field = match reason {
+            Reason::ProtocolConflict => "protocol",
+            Reason::HostnameConflict => "hostname",
+            _ => "port",
+        };
+        listeners[place].served = false;
+        listeners[place].problems.push(Problem::new(
+            key.clone(),
+            format!("spec.listeners[{place}].{field}"),
+            reason,
+            message,
+        ));
+    }
+}

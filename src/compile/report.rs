@@ -1,0 +1,253 @@
+//! What was found about each object, gathered from the outputs that it went into.
+
+use std::collections::BTreeSet;
+
+use super::{
+    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World, cluster::endpoint_target, gateway::class_is_ours,
+    objects::generation,
+};
+use crate::{
+    api::{
+        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy,
+        TailscaleService, TailscaleServices, TailscaleTailnet,
+    },
+    model::{
+        ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName, ObjectReport, ParentReport, Problem,
+        Reason, Report, RouteReport,
+    },
+    store::Stored,
+};
+
+/// What was found about an object; nothing when it is none of our business.
+pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    match object.kind {
+        Kind::GatewayClass => class(object, world),
+        Kind::Gateway => gateway(object, world),
+        Kind::HttpRoute => route(object, world),
+        Kind::TailscaleEndpoints => endpoints(settings, object, world),
+        Kind::TailscaleGateway => tailscale_gateway(object, world),
+        Kind::TailscaleTailnet => inert::<TailscaleTailnet>(object, world, "talking to the Tailscale API"),
+        Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies"),
+        Kind::TailscaleProxyGroup => inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies"),
+        Kind::TailscaleService => inert::<TailscaleService>(object, world, "sharing VIP services"),
+        Kind::TailscaleServices => inert::<TailscaleServices>(object, world, "sharing VIP services"),
+        _ => None,
+    }
+}
+
+fn class(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let class = world.object::<GatewayClass>(&object.name)?;
+    if class.spec.controller_name != CONTROLLER_NAME {
+        return None;
+    }
+    let mut problems = Vec::new();
+    if let Some(parameters) = &class.spec.parameters_ref {
+        let message = format!("parameters of kind {} are not supported; remove the reference", parameters.kind);
+        problems.push(Problem::new(object.clone(), "spec.parametersRef", Reason::InvalidParameters, message));
+    }
+    Some(Report::Class(ClassReport { object: object.clone(), generation: generation(&class.metadata), problems }))
+}
+
+fn gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let made = world.output(&OutputKey::Listeners(object.name.clone())).listeners();
+    if !made.ours {
+        return None;
+    }
+    let ports: BTreeSet<u16> = made.served().map(|listener| listener.port).collect();
+    for port in &ports {
+        world.keep(OutputKey::Listener(object.name.clone(), *port));
+    }
+    let mut problems = made.problems.clone();
+    if made.listeners.iter().any(|listener| !listener.served) {
+        let refused: Vec<&str> =
+            made.listeners.iter().filter(|listener| !listener.served).map(|listener| &*listener.name).collect();
+        let message = format!("not served: {}; see the conditions of these listeners", refused.join(", "));
+        problems.push(Problem::new(object.clone(), "spec.listeners", Reason::ListenersNotValid, message));
+    }
+    let listeners = made
+        .listeners
+        .iter()
+        .map(|listener| ListenerReport {
+            name: listener.name.clone(),
+            served: listener.served,
+            supported_kinds: listener.kinds.clone(),
+            attached_routes: world.fact_count(Topic::Attached(object.name.clone(), listener.name.clone())),
+            problems: listener.problems.clone(),
+        })
+        .collect();
+    Some(Report::Gateway(GatewayReport {
+        object: object.clone(),
+        generation: made.generation,
+        addresses: made.addresses.iter().map(|address| address.to_string().into()).collect(),
+        problems,
+        listeners,
+    }))
+}
+
+fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let binding = world.output(&OutputKey::Binding(object.name.clone())).binding();
+    let route = world.object::<crate::api::HttpRoute>(&object.name)?;
+    if binding.parents.is_empty() {
+        return None;
+    }
+    let mut parents = Vec::new();
+    for parent in &binding.parents {
+        let (refused, tables) = match &parent.tables {
+            Ok(tables) => (None, tables.as_slice()),
+            Err(problem) => (Some(problem.clone()), Default::default()),
+        };
+        let mut problems: Vec<Problem> = Vec::new();
+        let mut any_rule_valid = tables.is_empty();
+        for table in tables {
+            let entries = world.output(&OutputKey::RouteEntries(table.clone(), object.name.clone())).entries();
+            any_rule_valid |= entries.any_rule_valid;
+            let new: Vec<Problem> =
+                entries.problems.iter().filter(|problem| !problems.contains(problem)).cloned().collect();
+            problems.extend(new);
+        }
+        parents.push(ParentReport { parent: parent.target.clone(), refused, problems, any_rule_valid });
+    }
+    Some(Report::Route(RouteReport { object: object.clone(), generation: generation(&route.metadata), parents }))
+}
+
+fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let endpoints = world.object::<TailscaleEndpoints>(&object.name)?;
+    let mut problems = Vec::new();
+    for (place, endpoint) in endpoints.spec.endpoints.iter().enumerate() {
+        let mut problem = |field: &str, reason, message| {
+            problems.push(Problem::new(object.clone(), format!("spec.endpoints[{place}].{field}"), reason, message));
+        };
+        match endpoint_target(endpoint) {
+            Err((field, message)) if endpoint.external_target.is_some() => {
+                problem(field, Reason::UnsupportedValue, message)
+            }
+            Ok(target) if target.tls() && settings.trusted_authorities.is_none() => {
+                let message =
+                    "no trusted authorities are known to check the target's certificate; start with --trusted-ca";
+                problem("externalTarget", Reason::UnsupportedValue, message.to_owned());
+            }
+            _ => {}
+        }
+        let first = endpoints.spec.endpoints.iter().position(|other| other.name == endpoint.name);
+        if first.is_some_and(|first| first < place) {
+            let message = format!("the name {} stands twice in this object; the first one counts", endpoint.name);
+            problem("name", Reason::Conflicted, message);
+        }
+    }
+    for fact in world.facts(Topic::EndpointsUse(object.name.clone())) {
+        let Fact::Use(used) = fact else { continue };
+        let Some((rival, endpoint, ours)) = used.conflict else { continue };
+        if rival == object.name {
+            continue;
+        }
+        let outcome = if ours { "this one, the older, has it" } else { "the other one, the older, has it" };
+        let message = format!(
+            "endpoint {endpoint} of TailscaleEndpoints {rival} wants the same path on Gateway {}; {outcome}; rename one",
+            used.gateway
+        );
+        let field = format!("spec.endpoints[{}].name", used.place);
+        problems.push(Problem::new(object.clone(), field, Reason::Conflicted, message));
+    }
+    problems.extend(endpoints_not_acted_on(object, &endpoints));
+    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&endpoints.metadata), problems }))
+}
+
+fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) -> Vec<Problem> {
+    let spec = &endpoints.spec;
+    let note = |set: bool, field: &str, what: &str| {
+        let message = format!("{what} is not acted on yet; the field has no effect");
+        set.then(|| Problem::new(object.clone(), field, Reason::NotActedOn, message))
+    };
+    [
+        note(
+            spec.auto_discovery.as_ref().is_some_and(|auto| auto.enabled),
+            "spec.autoDiscovery",
+            "discovery of tailnet devices",
+        ),
+        note(spec.proxy.is_some(), "spec.proxy", "running tailnet proxies"),
+        note(!spec.ports.is_empty(), "spec.ports", "publishing ports through tailnet proxies"),
+        note(!spec.tags.is_empty(), "spec.tags", "tagging tailnet proxies"),
+        note(
+            spec.endpoints.iter().any(|endpoint| !endpoint.tags.is_empty()),
+            "spec.endpoints[].tags",
+            "tagging tailnet proxies",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let gateway = world.object::<TailscaleGateway>(&object.name)?;
+    let mut problems = Vec::new();
+    let target = &gateway.spec.gateway_ref;
+    let name = super::reference::referred(object, target.namespace.as_deref(), &target.name);
+    match world.object::<crate::api::Gateway>(&name) {
+        None => {
+            let message = format!("there is no Gateway {name}");
+            problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));
+        }
+        Some(target) if !class_is_ours(&target.spec.gateway_class_name, world) => {
+            let message = format!(
+                "Gateway {name} is of class {}, which another controller serves; it gets no routes from here yet",
+                target.spec.gateway_class_name
+            );
+            problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::NotActedOn, message));
+        }
+        Some(_) => {
+            let scope = world.output(&OutputKey::Scope(name.clone())).scope();
+            problems.extend(scope.problems.iter().filter(|problem| problem.object == *object).cloned());
+        }
+    }
+    for (place, tailnet) in super::scope::tailnets(&gateway).into_iter().enumerate() {
+        if world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.object)).is_none() {
+            let message = format!(
+                "there is no TailscaleTailnet {}; endpoints of this tailnet are served all the same",
+                tailnet.object
+            );
+            let field = match tailnet.attachment {
+                Some(_) => format!("spec.tailnets[{place}].{}", tailnet.field),
+                None => format!("spec.{}", tailnet.field),
+            };
+            problems.push(Problem::new(object.clone(), field, Reason::TailnetNotFound, message));
+        }
+        let Some(tailnet) = tailnet.attachment else { continue };
+        let mut note = |field: &str, what: &str| {
+            let message = format!("{what} is not acted on yet; the field has no effect");
+            let field = format!("spec.tailnets[{place}].{field}");
+            problems.push(Problem::new(object.clone(), field, Reason::NotActedOn, message));
+        };
+        if tailnet.service_discovery.as_ref().is_some_and(|discovery| discovery.enabled) {
+            note("serviceDiscovery", "discovery of tailnet services");
+        }
+        if tailnet.route_generation.as_ref().is_some_and(|routes| routes.ingress.is_some()) {
+            note("routeGeneration.ingress", "generating routes for tailnet clients");
+        }
+    }
+    let mut note = |set: bool, field: &str, what: &str| {
+        if set {
+            let message = format!("{what}; the field has no effect");
+            problems.push(Problem::new(object.clone(), field, Reason::NotActedOn, message));
+        }
+    };
+    note(gateway.spec.extension_server.is_some(), "spec.extensionServer", "the extension server is not there yet");
+    note(
+        gateway.spec.route_discovery.is_some(),
+        "spec.routeDiscovery",
+        "discovery of subnet routes is not acted on yet",
+    );
+    note(gateway.spec.proxy_group.is_some(), "spec.proxyGroup", "running tailnet proxies is not acted on yet");
+    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&gateway.metadata), problems }))
+}
+
+/// The report of a kind that later work acts on: accepted and checked, and it says so.
+fn inert<T>(object: &ObjectKey, world: &mut World<'_>, what: &str) -> Option<Report>
+where
+    T: Stored + kube::Resource,
+{
+    let found = world.object::<T>(&object.name)?;
+    let message = format!("{what} is not acted on yet; the object is valid and has no effect");
+    let problems = vec![Problem::new(object.clone(), "", Reason::NotActedOn, message)];
+    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(found.meta()), problems }))
+}

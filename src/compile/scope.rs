@@ -1,0 +1,323 @@
+//! Which tailnet endpoints a Gateway offers, under which path and host: the routes nobody writes by hand.
+//!
+//! A TailscaleGateway ties a Gateway to tailnets; every endpoint of these with an `externalTarget` gets a route. The
+//! listener's `allowedRoutes.namespaces` decides for both objects' namespaces, as it does for HTTPRoutes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World, attach::namespace_allowed, gateway::state_domain,
+    hostname, objects::created,
+};
+use crate::{
+    api::{
+        GatewayReference, RouteGeneration, RouteProtocol, TailnetAttachment, TailscaleEndpoint, TailscaleEndpoints,
+        TailscaleGateway, TailscaleTailnet,
+    },
+    model::{Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
+    store::{IndexKey, Output},
+};
+
+/// The tailnet endpoints of a Gateway.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scope {
+    /// Those that get a route, by path and name.
+    pub(super) endpoints: Vec<ScopedEndpoint>,
+    /// What is wrong with the TailscaleGateways.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// An endpoint with a route.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ScopedEndpoint {
+    pub(super) object: ObjectName,
+    pub(super) endpoint: Arc<str>,
+    /// The path prefix, without a slash at the end; empty for the root.
+    pub(super) prefix: Arc<str>,
+    /// A host on which the whole path space is the endpoint's.
+    pub(super) host: Option<Arc<str>>,
+    /// The listeners that offer it, sorted.
+    pub(super) listeners: Vec<Arc<str>>,
+}
+
+/// What a Gateway made of an endpoint, for the endpoint's own report.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EndpointsUse {
+    pub(super) gateway: ObjectName,
+    /// The place in `spec.endpoints`.
+    pub(super) place: usize,
+    /// Somebody else wants the same path: who, and whether this endpoint has it all the same.
+    pub(super) conflict: Option<(ObjectName, Arc<str>, bool)>,
+}
+
+/// An endpoint on its way to be scoped.
+struct Candidate {
+    created: i64,
+    place: usize,
+    scoped: ScopedEndpoint,
+}
+
+/// Collects a Gateway's tailnet endpoints, and states what it found for each.
+pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
+    let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
+    let mut problems = Vec::new();
+    let mut candidates = Vec::new();
+    if listeners.ours {
+        for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
+            if let Some(object) = world.object::<TailscaleGateway>(&name) {
+                for (place, tailnet) in tailnets(&object).into_iter().enumerate() {
+                    let reference = &object.spec.gateway_ref;
+                    attach(
+                        gateway,
+                        &listeners,
+                        &name,
+                        reference,
+                        place,
+                        tailnet,
+                        world,
+                        &mut candidates,
+                        &mut problems,
+                    );
+                }
+            }
+        }
+    }
+    let (endpoints, mut facts) = settle(gateway, candidates);
+    for endpoint in &endpoints {
+        for listener in listeners.served().filter(|listener| endpoint.listeners.contains(&listener.name)) {
+            let domain = endpoint
+                .host
+                .as_deref()
+                .and_then(|host| hostname::intersection(listener.hostname.as_deref(), Some(host)));
+            if let Some(domain) = domain {
+                state_domain(&mut facts, &listener.table(gateway), domain);
+            }
+        }
+    }
+    Output { value: Made::Scope(Arc::new(Scope { endpoints, problems })), facts }
+}
+
+/// A tailnet of a TailscaleGateway.
+#[derive(Clone, Copy)]
+pub(super) struct Tailnet<'a> {
+    /// What the TailscaleGateway calls it.
+    alias: &'a str,
+    /// The name of the TailscaleTailnet.
+    pub(super) object: &'a str,
+    /// The field that names it.
+    pub(super) field: &'static str,
+    pub(super) attachment: Option<&'a TailnetAttachment>,
+}
+
+/// The tailnets of a TailscaleGateway; the oldest shape names a single one (`original-operator.md` §1.3.1).
+pub(super) fn tailnets(gateway: &TailscaleGateway) -> Vec<Tailnet<'_>> {
+    let listed = gateway.spec.tailnets.iter().map(|attachment| Tailnet {
+        alias: &attachment.name,
+        object: &attachment.tailscale_tailnet_ref.name,
+        field: "tailscaleTailnetRef.name",
+        attachment: Some(attachment),
+    });
+    let oldest = gateway.spec.tailnet_ref.iter().map(|reference| Tailnet {
+        alias: &reference.name,
+        object: &reference.name,
+        field: "tailnetRef.name",
+        attachment: None,
+    });
+    listed.chain(oldest).collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call, one subject: a tailnet of a TailscaleGateway")]
+fn attach(
+    gateway: &ObjectName,
+    listeners: &GatewayListeners,
+    tailscale_gateway: &ObjectName,
+    reference: &GatewayReference,
+    place: usize,
+    tailnet: Tailnet<'_>,
+    world: &mut World<'_>,
+    candidates: &mut Vec<Candidate>,
+    problems: &mut Vec<Problem>,
+) {
+    let key = ObjectKey::new(Kind::TailscaleGateway, tailscale_gateway.clone());
+    let taking: Vec<_> = listeners
+        .served()
+        .filter(|listener| reference.section_name.as_deref().is_none_or(|section| *section == *listener.name))
+        .filter(|listener| reference.port.is_none_or(|port| port == listener.port))
+        .filter(|listener| namespace_allowed(listener, gateway, &tailscale_gateway.namespace, world))
+        .collect();
+    if taking.is_empty() {
+        if place == 0 {
+            let message = format!(
+                "no listener that it names on Gateway {gateway} takes routes of namespace {}; see its allowedRoutes",
+                tailscale_gateway.namespace
+            );
+            problems.push(Problem::new(key, "spec.gatewayRef", Reason::NotAllowedByListeners, message));
+        }
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for text in names_of(tailnet, world) {
+        for name in world.index(IndexKey::EndpointsOn(text)) {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let Some(object) = world.object::<TailscaleEndpoints>(&name) else { continue };
+            let admitted: Vec<_> =
+                taking.iter().filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world)).collect();
+            for (at, endpoint) in object.spec.endpoints.iter().enumerate() {
+                if endpoint.external_target.is_none() {
+                    continue;
+                }
+                let (prefix, host, https_only) = match patterns(tailnet, endpoint) {
+                    Ok(patterns) => patterns,
+                    Err(message) => {
+                        let field = format!("spec.tailnets[{place}].routeGeneration.egress");
+                        let problem = Problem::new(key.clone(), field, Reason::UnsupportedValue, message);
+                        if !problems.contains(&problem) {
+                            problems.push(problem);
+                        }
+                        continue;
+                    }
+                };
+                let mut names: Vec<Arc<str>> = admitted
+                    .iter()
+                    .filter(|listener| listener.https || !https_only)
+                    .map(|listener| Arc::clone(&listener.name))
+                    .collect();
+                names.sort_unstable();
+                if !names.is_empty() {
+                    candidates.push(Candidate {
+                        created: created(&object.metadata),
+                        place: at,
+                        scoped: ScopedEndpoint {
+                            object: name.clone(),
+                            endpoint: endpoint.name.as_str().into(),
+                            prefix: prefix.into(),
+                            host: host.map(Into::into),
+                            listeners: names,
+                        },
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// The texts by which `TailscaleEndpoints.spec.tailnet` can mean a tailnet: the object's name; its domain; the alias in the
+/// TailscaleGateway unless that is another object's name; `-` or nothing when there is only one tailnet.
+fn names_of(tailnet: Tailnet<'_>, world: &mut World<'_>) -> BTreeSet<Arc<str>> {
+    let mut names = BTreeSet::from([Arc::<str>::from(tailnet.object)]);
+    if let Some(found) = world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.object)) {
+        let told = found.spec.tailnet.iter();
+        let inferred = found.status.as_ref().and_then(|status| status.tailnet_info.as_ref()).map(|info| &info.name);
+        names.extend(
+            told.chain(inferred).filter(|name| !matches!(name.as_str(), "" | "-")).map(|name| name.as_str().into()),
+        );
+    }
+    if world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.alias)).is_none() {
+        names.insert(tailnet.alias.into());
+    }
+    if world.index(IndexKey::All(Kind::TailscaleTailnet)).len() <= 1 {
+        names.extend(["-".into(), "".into()]);
+    }
+    names
+}
+
+/// The path prefix and the host of an endpoint's route, and whether only HTTPS listeners offer it.
+fn patterns(tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> Result<(String, Option<String>, bool), String> {
+    let Some(RouteGeneration { egress: Some(egress), .. }) =
+        tailnet.attachment.and_then(|attachment| attachment.route_generation.as_ref())
+    else {
+        return Ok((format!("/api/{}", endpoint.name), None, false));
+    };
+    let prefix = expand(&egress.path_prefix, tailnet, endpoint)?;
+    let prefix = prefix.trim_end_matches('/');
+    let segment_ok = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
+    if !(prefix.is_empty() || prefix.starts_with('/')) || prefix.contains("//") || !prefix.bytes().all(segment_ok) {
+        return Err(format!(
+            "pathPrefix gives {prefix:?}, which is not a path; write something like /tailscale/{{service}}/"
+        ));
+    }
+    let host = expand(&egress.host_pattern, tailnet, endpoint)?.to_ascii_lowercase();
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if host.len() > 253 || !host.split('.').all(label_ok) {
+        return Err(format!(
+            "hostPattern gives {host:?}, which is not a hostname; write something like {{service}}.example.com"
+        ));
+    }
+    Ok((prefix.to_owned(), Some(host), egress.protocol == RouteProtocol::Https))
+}
+
+/// Fills in a pattern's variables (`original-operator.md` §1.3.2).
+fn expand(pattern: &str, tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> Result<String, String> {
+    let domain = endpoint.tailscale_fqdn.as_deref().and_then(|fqdn| fqdn.trim_end_matches('.').split_once('.'));
+    let text = pattern
+        .replace("{service}", &endpoint.name)
+        .replace("{tailnet}", tailnet.alias)
+        .replace("{domain}", domain.map_or("", |(_, domain)| domain));
+    match text.find(['{', '}']) {
+        Some(_) => Err(format!("{pattern:?} has a variable other than {{service}}, {{tailnet}} and {{domain}}")),
+        None => Ok(text),
+    }
+}
+
+/// Who gets a path that several want: the oldest, then the first by name; all of them are told.
+fn settle(gateway: &ObjectName, mut candidates: Vec<Candidate>) -> (Vec<ScopedEndpoint>, Vec<(Topic, Fact)>) {
+    candidates.sort_by(|a, b| {
+        (&a.scoped.prefix, a.created, &a.scoped.object, a.place).cmp(&(
+            &b.scoped.prefix,
+            b.created,
+            &b.scoped.object,
+            b.place,
+        ))
+    });
+    let mut claims: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        claims.entry(Arc::clone(&candidate.scoped.prefix)).or_default().push(at);
+    }
+    let mut facts = Vec::new();
+    let mut winners = Vec::new();
+    for rivals in claims.values() {
+        for (rank, &at) in rivals.iter().enumerate() {
+            let Candidate { place, scoped, .. } = &candidates[at];
+            let rival = if rank > 0 { rivals.first() } else { rivals.get(1) };
+            let conflict = rival.map(|&rival| {
+                let rival = &candidates[rival].scoped;
+                (rival.object.clone(), Arc::clone(&rival.endpoint), rank == 0)
+            });
+            let used = EndpointsUse { gateway: gateway.clone(), place: *place, conflict };
+            facts.push((Topic::EndpointsUse(scoped.object.clone()), Fact::Use(used)));
+            if rank == 0 {
+                winners.push(scoped.clone());
+            }
+        }
+    }
+    (winners, facts)
+}
+
+impl ScopedEndpoint {
+    /// Whether it stands in the virtual hosts of a listener.
+    pub(super) fn offered_by(&self, listener: &str) -> bool {
+        self.listeners.iter().any(|name| **name == *listener)
+    }
+}
+
+/// The endpoints that stand in a table.
+pub(super) fn of_table<'a>(
+    scope: &'a Scope,
+    listeners: &'a GatewayListeners,
+    table: &'a RouteTableName,
+) -> impl Iterator<Item = &'a ScopedEndpoint> {
+    scope
+        .endpoints
+        .iter()
+        .filter(|endpoint| listeners.of_table(table).any(|listener| endpoint.offered_by(&listener.name)))
+}

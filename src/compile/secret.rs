@@ -1,0 +1,98 @@
+//! Certificates for Envoy. What Envoy would refuse is refused here, with the reason: a bad Secret must not cost more than itself.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret as KubernetesSecret;
+use rustls::{
+    crypto::ring::sign::any_supported_type,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use tailscale_gateway_proto::envoy::{
+    config::core::v3::{DataSource, data_source::Specifier},
+    extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, TlsCertificate, secret},
+};
+use x509_parser::{certificate::X509Certificate, oid_registry, prelude::FromDer, public_key::PublicKey};
+
+use super::{Settings, World};
+use crate::{
+    model::{AUTHORITIES, ObjectName, secret_name},
+    snapshot::{Resource, TypeUrl},
+};
+
+/// BoringSSL, as Envoy sets it up, takes no smaller RSA keys.
+const MIN_RSA_BITS: usize = 2048;
+
+/// A Secret's certificate chain and key (`tls.crt`, `tls.key`, in PEM), or why it can not be used.
+pub(super) fn certificate(name: &ObjectName, world: &mut World<'_>) -> Result<Arc<Resource>, Arc<str>> {
+    let Some(object) = world.object::<KubernetesSecret>(name) else {
+        return Err(format!("there is no Secret {name}").into());
+    };
+    let part = |key: &str| match object.data.as_ref().and_then(|data| data.get(key)) {
+        Some(bytes) if !bytes.0.is_empty() => Ok(bytes.0.as_slice()),
+        _ => Err(format!("Secret {name} has no {key}; it needs tls.crt and tls.key in PEM")),
+    };
+    let (chain, key) = (part("tls.crt")?, part("tls.key")?);
+    check(chain, key).map_err(|problem| format!("Secret {name}: {problem}"))?;
+    let name = secret_name(name);
+    let message = Secret {
+        name: name.clone(),
+        r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
+            certificate_chain: inline(chain),
+            private_key: inline(key),
+            ..Default::default()
+        })),
+    };
+    Ok(Arc::new(Resource::new(TypeUrl::Secret, name, &message)))
+}
+
+/// The authorities that HTTPS targets are checked against.
+pub(super) fn authorities(settings: &Settings) -> Option<Arc<Resource>> {
+    let authorities = settings.trusted_authorities.as_ref()?;
+    let message = Secret {
+        name: AUTHORITIES.to_owned(),
+        r#type: Some(secret::Type::ValidationContext(CertificateValidationContext {
+            trusted_ca: inline(authorities.as_bytes()),
+            ..Default::default()
+        })),
+    };
+    Some(Arc::new(Resource::new(TypeUrl::Secret, AUTHORITIES, &message)))
+}
+
+fn inline(bytes: &[u8]) -> Option<DataSource> {
+    Some(DataSource { specifier: Some(Specifier::InlineBytes(bytes.to_vec())), ..Default::default() })
+}
+
+/// What is wrong with a chain and a key; nothing is when Envoy takes them.
+fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
+    let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(chain)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("tls.crt is not PEM: {error}"))?;
+    let Some(leaf) = chain.first() else { return Err("tls.crt holds no certificate".to_owned()) };
+    for certificate in &chain {
+        X509Certificate::from_der(certificate)
+            .map_err(|error| format!("tls.crt holds no X.509 certificate: {error}"))?;
+    }
+    let (_, parsed) = X509Certificate::from_der(leaf).expect("parsed just above");
+    match parsed.public_key().parsed() {
+        Ok(PublicKey::RSA(rsa)) if rsa.key_size() < MIN_RSA_BITS => {
+            return Err(format!("the RSA key has {} bits; Envoy takes {MIN_RSA_BITS} and more", rsa.key_size()));
+        }
+        Ok(PublicKey::RSA(_)) => {}
+        Ok(PublicKey::EC(_)) => {
+            let curve = parsed.public_key().algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+            let known = [oid_registry::OID_EC_P256, oid_registry::OID_NIST_EC_P384, oid_registry::OID_NIST_EC_P521];
+            if !curve.is_some_and(|curve| known.contains(&curve)) {
+                return Err("the key's curve is not P-256, P-384 or P-521; Envoy takes no other".to_owned());
+            }
+        }
+        _ => return Err("the key is neither RSA nor ECDSA; Envoy takes no other".to_owned()),
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("tls.key is not a PEM private key: {error}"))?;
+    let key = any_supported_type(&key).map_err(|error| format!("tls.key can not be used: {error}"))?;
+    match CertifiedKey::new(chain, key).keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),
+        Err(_) => Err("tls.key is not the key of the certificate in tls.crt".to_owned()),
+    }
+}

@@ -1,0 +1,223 @@
+//! Every flag, its environment variable and its default.
+//!
+//! Never acts on any of them, and nothing else in the program reads the environment.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
+
+use crate::{
+    bootstrap::{Discovery, HostPort, Protocol},
+    model::ObjectName,
+    telemetry::LogFormat,
+};
+
+/// What the command line and the environment say.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tailscale-gateway", version, about = "Configures Envoy from Gateway API objects and Tailscale's.")]
+#[command(propagate_version = true, max_term_width = 110, after_help = AFTER_HELP)]
+pub struct Config {
+    /// What is said about the work, wherever it goes.
+    #[command(flatten)]
+    pub log: LogConfig,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER_HELP: &str = "Every flag can be given by the environment variable that stands beside it; the flag wins.";
+
+/// How the program talks about its work, on standard error.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logging")]
+pub struct LogConfig {
+    /// The form of the log lines.
+    #[arg(long, global = true, env = "TAILSCALE_GATEWAY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// The least important lines that are written.
+    #[arg(long, global = true, env = "TAILSCALE_GATEWAY_LOG_LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+}
+
+/// How important a log line has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What someone has to act on.
+    Error,
+    /// And what may surprise.
+    Warn,
+    /// And what changed.
+    Info,
+    /// And how it came about.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word that `tracing` has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Read manifests, keep reading them as they change, and serve what they say to Envoys.
+    Serve(ServeConfig),
+    /// Print the bootstrap of an Envoy that takes its configuration from here.
+    Bootstrap(BootstrapConfig),
+    /// Print what Envoys would be served, and the conditions every object would get.
+    Translate(TranslateConfig),
+    /// Print what is wrong with manifests, one line each; the exit code is 1 if any of it is an error.
+    Validate(ValidateConfig),
+    /// Print the CustomResourceDefinitions of gateway.tailscale.com.
+    Crds,
+}
+
+/// What `serve` is told.
+#[derive(Clone, Debug, Args)]
+pub struct ServeConfig {
+    /// Where the objects come from: `dir:PATH`, a folder (or a file) of YAML and JSON manifests.
+    #[arg(long, env = "TAILSCALE_GATEWAY_SOURCE")]
+    pub source: SourceSpec,
+    /// The address on which Envoys are served over xDS.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:18000")]
+    pub xds_listen: SocketAddr,
+    /// The address of /healthz, /readyz, /metrics and /debug.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub admin_listen: SocketAddr,
+    /// What resources depend on besides the objects.
+    #[command(flatten)]
+    pub compile: CompileConfig,
+}
+
+/// What resources depend on besides the objects.
+#[derive(Clone, Debug, Args)]
+pub struct CompileConfig {
+    /// A PEM file with the certificates of the authorities that HTTPS targets are checked against; those of the system when
+    /// it is left out.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TRUSTED_CA", value_name = "FILE")]
+    pub trusted_ca: Option<PathBuf>,
+    /// Bind listener ports below 1024 as they are; else Envoy binds the port plus 10000.
+    #[arg(long, env = "TAILSCALE_GATEWAY_PRIVILEGED_PORTS", value_parser = BoolishValueParser::new())]
+    pub privileged_ports: bool,
+}
+
+/// What `bootstrap` is told.
+#[derive(Clone, Debug, Args)]
+pub struct BootstrapConfig {
+    /// The Gateway whose configuration the Envoy gets.
+    #[arg(long, env = "TAILSCALE_GATEWAY_GATEWAY", value_name = "NAMESPACE/NAME", value_parser = parse_gateway)]
+    pub gateway: ObjectName,
+    /// Where the Envoy finds this control plane.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS", value_name = "HOST:PORT", default_value = "127.0.0.1:18000")]
+    pub xds: HostPort,
+    /// The Envoy's own name, different for each [default: the host's name and a random part].
+    #[arg(long, env = "TAILSCALE_GATEWAY_NODE_ID", value_name = "ID", value_parser = parse_node_id)]
+    pub node_id: Option<String>,
+    /// The address of the Envoy's own admin page.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:19000")]
+    pub admin: SocketAddr,
+    /// Whether the Envoy is sent differences or the state of the world.
+    #[arg(long, env = "TAILSCALE_GATEWAY_PROTOCOL", value_enum, default_value_t = Protocol::Delta)]
+    pub protocol: Protocol,
+    /// Whether listeners and clusters come over the one aggregated stream or over a stream for each type.
+    #[arg(long, env = "TAILSCALE_GATEWAY_DISCOVERY", value_enum, default_value_t = Discovery::Ads)]
+    pub discovery: Discovery,
+}
+
+/// What `translate` is told.
+#[derive(Clone, Debug, Args)]
+pub struct TranslateConfig {
+    /// Files and folders of manifests.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Show this Gateway alone.
+    #[arg(long, env = "TAILSCALE_GATEWAY_GATEWAY", value_name = "NAMESPACE/NAME", value_parser = parse_gateway)]
+    pub gateway: Option<ObjectName>,
+    /// The language of the output.
+    #[arg(short, long, env = "TAILSCALE_GATEWAY_OUTPUT", value_enum, default_value_t = OutputFormat::Yaml)]
+    pub output: OutputFormat,
+    /// What resources depend on besides the objects.
+    #[command(flatten)]
+    pub compile: CompileConfig,
+}
+
+/// What `validate` is told.
+#[derive(Clone, Debug, Args)]
+pub struct ValidateConfig {
+    /// Files and folders of manifests.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// What resources depend on besides the objects.
+    #[command(flatten)]
+    pub compile: CompileConfig,
+}
+
+/// The language of what `translate` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSpec {
+    /// `dir:PATH`: manifests in files.
+    Dir(PathBuf),
+}
+
+impl FromStr for SourceSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("dir", "")) => Err("the path is missing; write dir:PATH".into()),
+            Some(("dir", path)) => Ok(Self::Dir(path.into())),
+            _ => Err("write dir:PATH, with the folder that holds the manifests".into()),
+        }
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(path) => write!(f, "dir:{}", path.display()),
+        }
+    }
+}
+
+/// `NAMESPACE/NAME`, both as Kubernetes allows them (RFC 1123 label and subdomain).
+fn parse_gateway(text: &str) -> Result<ObjectName, String> {
+    let wrong = || "write NAMESPACE/NAME, such as default/web".to_owned();
+    let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if label(namespace) && name.len() <= 253 && name.split('.').all(label) {
+        Ok(ObjectName::new(namespace, name))
+    } else {
+        Err(wrong())
+    }
+}
+
+fn parse_node_id(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("a node ID is not empty and has no control characters".into());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,222 @@
+//! The one task that owns the world: takes in changes, brings everything up to date, publishes what came out.
+//!
+//! Never decides what an object means (`compile`) or what a stream gets (`xds`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use imbl::OrdMap;
+use tokio::{sync::mpsc, time};
+
+use crate::{
+    compile::{Compiler, Made, OutputKey},
+    metrics::Metrics,
+    model::{ObjectKey, ObjectName, Problem, Reason, Report, Severity},
+    snapshot::{SnapshotCache, TypeUrl, ViewChange},
+    store::{Change, Commit, Engine},
+};
+
+/// A change that comes after at least this much silence is not waited for.
+const IDLE: Duration = Duration::from_millis(20);
+/// How long it has to be silent until gathered changes are applied.
+const QUIET: Duration = Duration::from_millis(5);
+/// How long changes are gathered at most.
+const CEILING: Duration = Duration::from_millis(100);
+
+/// What a source hands over at once, to be applied as one.
+#[derive(Debug)]
+pub struct Batch {
+    /// The differences.
+    pub changes: Vec<Change>,
+    /// When the first of them was seen.
+    pub seen: Instant,
+}
+
+/// The world and what is made from it.
+pub struct Pipeline {
+    engine: Engine<Compiler>,
+    cache: Arc<SnapshotCache>,
+    reports: Reports,
+    published: Arc<ArcSwap<Reports>>,
+    /// How many problems there are, by reason.
+    counts: BTreeMap<Reason, usize>,
+}
+
+/// What was found about each object. A copy of it costs nothing.
+pub type Reports = OrdMap<ObjectKey, Arc<Report>>;
+
+/// What applying some changes came to.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The objects that really changed.
+    pub objects: Vec<ObjectKey>,
+    /// How many outputs were made.
+    pub made: usize,
+    /// How many resources of each type were added, changed or removed, over all Gateways.
+    pub resources: BTreeMap<TypeUrl, usize>,
+    /// The Gateways whose snapshot changed.
+    pub gateways: Vec<ObjectName>,
+    /// Problems that were not there before.
+    pub problems: Vec<Problem>,
+    /// Problems that are there no more.
+    pub solved: usize,
+}
+
+impl Pipeline {
+    /// An empty world that publishes to a cache.
+    pub fn new(compiler: Compiler, cache: Arc<SnapshotCache>) -> Self {
+        let counts = Reason::ALL.iter().map(|reason| (*reason, 0)).collect();
+        Self { engine: Engine::new(compiler), cache, reports: Reports::new(), published: Arc::default(), counts }
+    }
+
+    /// The world.
+    pub fn engine(&self) -> &Engine<Compiler> {
+        &self.engine
+    }
+
+    /// What was found about each object, as it is now.
+    pub fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// The same for readers in other tasks, renewed with every commit.
+    pub fn published_reports(&self) -> Arc<ArcSwap<Reports>> {
+        Arc::clone(&self.published)
+    }
+
+    /// Applies changes as one, and publishes each Gateway's differences as one step.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Applied {
+        let Commit { changed, made, objects } = self.engine.commit(changes);
+        let mut applied = Applied { objects, made, ..Applied::default() };
+        let mut steps: BTreeMap<ObjectName, Vec<ViewChange>> = BTreeMap::new();
+        let mut reported = false;
+        for (key, value) in changed {
+            if let Some((gateway, change)) = key.served(value.as_ref()) {
+                *applied.resources.entry(change.type_url).or_default() += 1;
+                match steps.get_mut(gateway) {
+                    Some(step) => step.push(change),
+                    None => {
+                        steps.insert(gateway.clone(), vec![change]);
+                    }
+                }
+            } else if let OutputKey::Report(object) = key {
+                reported = true;
+                let report = match value {
+                    Some(Made::Report(report)) => report,
+                    _ => None,
+                };
+                self.renew_report(object, report, &mut applied);
+            }
+        }
+        for (gateway, step) in steps {
+            self.cache.publish(&gateway, step);
+            applied.gateways.push(gateway);
+        }
+        if reported {
+            self.published.store(Arc::new(self.reports.clone()));
+        }
+        applied
+    }
+
+    fn renew_report(&mut self, object: ObjectKey, report: Option<Arc<Report>>, applied: &mut Applied) {
+        let old = match &report {
+            Some(report) => self.reports.insert(object, Arc::clone(report)),
+            None => self.reports.remove(&object),
+        };
+        let before: BTreeSet<&Problem> = old.iter().flat_map(|report| report.problems()).collect();
+        let after: BTreeSet<&Problem> = report.iter().flat_map(|report| report.problems()).collect();
+        for problem in before.difference(&after) {
+            applied.solved += 1;
+            *self.counts.entry(problem.reason).or_default() -= 1;
+        }
+        for problem in after.difference(&before) {
+            applied.problems.push((*problem).clone());
+            *self.counts.entry(problem.reason).or_default() += 1;
+        }
+    }
+}
+
+/// Runs the pipeline until its sources are gone. `on_panic` is called when compiling panicked: the last snapshots stay
+/// served, and the change that did it is lost until the next start.
+pub async fn run(
+    mut pipeline: Pipeline,
+    mut batches: mpsc::Receiver<Batch>,
+    metrics: Arc<Metrics>,
+    on_panic: impl Fn(),
+) {
+    let mut last = Instant::now().checked_sub(IDLE).unwrap_or_else(Instant::now);
+    while let Some(first) = batches.recv().await {
+        let seen = first.seen;
+        let mut changes = first.changes;
+        let began = Instant::now();
+        if began.duration_since(last) < IDLE {
+            gather(&mut batches, &mut changes, began + CEILING).await;
+        } else {
+            while let Ok(more) = batches.try_recv() {
+                changes.extend(more.changes);
+            }
+        }
+        metrics.debounced(began.elapsed());
+        let compiling = Instant::now();
+        let Ok(applied) = catch_unwind(AssertUnwindSafe(|| pipeline.apply(changes))) else {
+            tracing::error!("compiling panicked; the last good configuration stays served");
+            on_panic();
+            return;
+        };
+        let took = compiling.elapsed();
+        metrics.translated("commit", applied.made as u64, took);
+        metrics.committed(seen.elapsed());
+        for (reason, count) in &pipeline.counts {
+            metrics.problems(*reason, *count);
+        }
+        log(&applied, took);
+        last = Instant::now();
+    }
+}
+
+/// Takes in more until it is quiet, or the ceiling is reached.
+async fn gather(batches: &mut mpsc::Receiver<Batch>, changes: &mut Vec<Change>, ceiling: Instant) {
+    loop {
+        let until = (Instant::now() + QUIET).min(ceiling);
+        match time::timeout_at(until.into(), batches.recv()).await {
+            Ok(Some(more)) => changes.extend(more.changes),
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// One line says what changed, why, how much and how long; one more for each new problem.
+pub fn log(applied: &Applied, took: Duration) {
+    if applied.objects.is_empty() {
+        return;
+    }
+    let cause = match applied.objects.as_slice() {
+        [one] => one.to_string(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+        [] => String::new(),
+    };
+    let resources: Vec<String> =
+        applied.resources.iter().map(|(type_url, count)| format!("{type_url}={count}")).collect();
+    tracing::info!(
+        cause,
+        objects = applied.objects.len(),
+        outputs = applied.made,
+        resources = resources.join(" "),
+        gateways = applied.gateways.len(),
+        new_problems = applied.problems.len(),
+        solved_problems = applied.solved,
+        micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        "committed"
+    );
+    for problem in &applied.problems {
+        match problem.severity() {
+            Severity::Error => tracing::warn!(reason = problem.reason.as_str(), "{problem}"),
+            Severity::Warning => tracing::info!(reason = problem.reason.as_str(), "{problem}"),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Where objects come from: files here, a cluster elsewhere.
+//!
+//! Turns what stands outside into [`Change`](crate::store::Change)s for the store. Never compiles, never serves.
+
+pub mod files;
+mod kinds;
+mod located;
+pub mod manifest;
+mod object;
+mod scan;
+mod value;
+mod watch;
+
+pub use files::FileWorld;
+pub use located::{Located, Subject};
+pub use watch::{FileSource, SourceUpdate, StartError, read_all};

@@ -1,0 +1,366 @@
+//! The conditions themselves: their types, and which reason belongs to which.
+
+use serde_json::{Value, json};
+
+use crate::model::{
+    ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget, Problem,
+    Reason, Report, RouteReport, Severity,
+};
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// It can not be said yet.
+    Unknown,
+}
+
+impl ConditionStatus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its type, such as `Accepted`.
+    pub type_: &'static str,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, in words for a person.
+    pub message: String,
+    /// The generation of the object that it is about.
+    pub observed_generation: i64,
+}
+
+/// What the Envoys of a Gateway say about its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// None has acknowledged it yet.
+    Pending,
+    /// All that are connected have.
+    Acknowledged,
+    /// One refused it, in these words.
+    Refused(String),
+}
+
+/// The conditions of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectStatus {
+    /// The object.
+    pub object: ObjectKey,
+    /// Its own conditions.
+    pub conditions: Vec<Condition>,
+    /// Of a Gateway: those of its listeners.
+    pub listeners: Vec<ListenerConditions>,
+    /// Of a route: those of its parents.
+    pub parents: Vec<ParentConditions>,
+}
+
+/// The status of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerConditions {
+    /// The listener.
+    pub name: String,
+    /// The route kinds it takes.
+    pub supported_kinds: Vec<Kind>,
+    /// How many routes are attached.
+    pub attached_routes: usize,
+    /// Its conditions.
+    pub conditions: Vec<Condition>,
+}
+
+/// The status of a route at one parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentConditions {
+    /// The parent.
+    pub parent: ParentTarget,
+    /// The conditions there.
+    pub conditions: Vec<Condition>,
+}
+
+/// The conditions that follow from a report.
+pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
+    let mut status = ObjectStatus {
+        object: report.object().clone(),
+        conditions: Vec::new(),
+        listeners: Vec::new(),
+        parents: Vec::new(),
+    };
+    match report {
+        Report::Class(report) => status.conditions = class(report),
+        Report::Gateway(report) => {
+            status.conditions = gateway(report, programmed);
+            status.listeners =
+                report.listeners.iter().map(|one| listener(one, report.generation, programmed)).collect();
+        }
+        Report::Route(report) => status.parents = report.parents.iter().map(|one| parent(one, report)).collect(),
+        Report::Object(report) => status.conditions = object(report),
+    }
+    status
+}
+
+/// Makes the conditions of one generation.
+struct Maker(i64);
+
+impl Maker {
+    fn make(&self, type_: &'static str, status: ConditionStatus, reason: &'static str, message: String) -> Condition {
+        Condition { type_, status, reason, message, observed_generation: self.0 }
+    }
+
+    fn holds(&self, type_: &'static str, reason: &'static str) -> Condition {
+        self.make(type_, ConditionStatus::True, reason, String::new())
+    }
+
+    /// False with all of these problems' words and the first one's reason, or true when there are none.
+    fn unless(&self, type_: &'static str, holds: &'static str, problems: &[&Problem]) -> Condition {
+        match problems.first() {
+            None => self.holds(type_, holds),
+            Some(first) => self.make(type_, ConditionStatus::False, reason_of(first), words(problems)),
+        }
+    }
+}
+
+/// Gateway API calls both an unknown listener protocol and an unknown backend protocol `UnsupportedProtocol`.
+fn reason_of(problem: &Problem) -> &'static str {
+    match problem.reason {
+        Reason::UnsupportedProtocolBackend => Reason::UnsupportedProtocol.as_str(),
+        reason => reason.as_str(),
+    }
+}
+
+fn words(problems: &[&Problem]) -> String {
+    let words: Vec<String> = problems
+        .iter()
+        .map(|problem| match problem.field.as_str() {
+            "" => problem.message.clone(),
+            field => format!("{field}: {}", problem.message),
+        })
+        .collect();
+    words.join("; ")
+}
+
+fn with_reason<'a>(problems: &'a [Problem], reasons: &[Reason]) -> Vec<&'a Problem> {
+    problems.iter().filter(|problem| reasons.contains(&problem.reason)).collect()
+}
+
+fn class(report: &ClassReport) -> Vec<Condition> {
+    let make = Maker(report.generation);
+    vec![
+        make.unless("Accepted", "Accepted", &report.problems.iter().collect::<Vec<_>>()),
+        make.holds("SupportedVersion", "SupportedVersion"),
+    ]
+}
+
+fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
+    let make = Maker(report.generation);
+    let mut conditions = Vec::new();
+    let fatal = with_reason(&report.problems, &[Reason::UnsupportedAddress, Reason::InvalidParameters]);
+    let invalid = with_reason(&report.problems, &[Reason::ListenersNotValid]);
+    let any_served = report.listeners.iter().any(|listener| listener.served);
+    let accepted = if !fatal.is_empty() || (!any_served && !invalid.is_empty()) {
+        make.unless("Accepted", "Accepted", if fatal.is_empty() { &invalid } else { &fatal })
+    } else if invalid.is_empty() {
+        make.holds("Accepted", "Accepted")
+    } else {
+        // Some listeners serve: the Gateway is accepted, and the reason says that not all do (Gateway API).
+        make.make("Accepted", ConditionStatus::True, Reason::ListenersNotValid.as_str(), words(&invalid))
+    };
+    let refused = accepted.status == ConditionStatus::False;
+    conditions.push(accepted);
+    conditions.push(if refused || !any_served {
+        make.make("Programmed", ConditionStatus::False, "Invalid", "no listener can be served".to_owned())
+    } else {
+        programmed_condition(&make, programmed)
+    });
+    conditions.extend(effective(&make, &report.problems));
+    conditions
+}
+
+fn programmed_condition(make: &Maker, programmed: &Programmed) -> Condition {
+    match programmed {
+        Programmed::Pending => make.make(
+            "Programmed",
+            ConditionStatus::Unknown,
+            "Pending",
+            "no Envoy has acknowledged the configuration yet".to_owned(),
+        ),
+        Programmed::Acknowledged => make.holds("Programmed", "Programmed"),
+        Programmed::Refused(words) => make.make(
+            "Programmed",
+            ConditionStatus::False,
+            "Invalid",
+            format!("an Envoy refused the configuration: {words}"),
+        ),
+    }
+}
+
+fn listener(report: &ListenerReport, generation: i64, programmed: &Programmed) -> ListenerConditions {
+    let make = Maker(generation);
+    let conflicts = with_reason(&report.problems, &[Reason::ProtocolConflict, Reason::HostnameConflict]);
+    let unsupported = with_reason(&report.problems, &[Reason::UnsupportedProtocol, Reason::PortUnavailable]);
+    let unresolved = with_reason(
+        &report.problems,
+        &[Reason::InvalidCertificateRef, Reason::InvalidRouteKinds, Reason::RefNotPermitted],
+    );
+    let not_accepted = if unsupported.is_empty() { &conflicts } else { &unsupported };
+    let mut conditions = vec![
+        make.unless("Accepted", "Accepted", not_accepted),
+        match conflicts.first() {
+            Some(first) => make.make("Conflicted", ConditionStatus::True, reason_of(first), words(&conflicts)),
+            None => make.make("Conflicted", ConditionStatus::False, "NoConflicts", String::new()),
+        },
+        make.unless("ResolvedRefs", "ResolvedRefs", &unresolved),
+    ];
+    conditions.push(if report.served {
+        programmed_condition(&make, programmed)
+    } else {
+        make.make("Programmed", ConditionStatus::False, "Invalid", "the listener is not served".to_owned())
+    });
+    conditions.extend(effective(&make, &report.problems));
+    ListenerConditions {
+        name: report.name.to_string(),
+        supported_kinds: report.supported_kinds.clone(),
+        attached_routes: report.attached_routes,
+        conditions,
+    }
+}
+
+/// The reasons that speak of references.
+const UNRESOLVED: [Reason; 4] =
+    [Reason::InvalidKind, Reason::RefNotPermitted, Reason::BackendNotFound, Reason::UnsupportedProtocolBackend];
+
+fn parent(report: &ParentReport, route: &RouteReport) -> ParentConditions {
+    let make = Maker(route.generation);
+    let unresolved = with_reason(&report.problems, &UNRESOLVED);
+    let invalid: Vec<&Problem> = report
+        .problems
+        .iter()
+        .filter(|problem| problem.severity() == Severity::Error && !UNRESOLVED.contains(&problem.reason))
+        .collect();
+    let mut conditions = Vec::new();
+    conditions.push(match &report.refused {
+        Some(problem) => make.unless("Accepted", "Accepted", &[problem]),
+        None if !report.any_rule_valid => make.unless("Accepted", "Accepted", &invalid),
+        None => make.holds("Accepted", "Accepted"),
+    });
+    conditions.push(make.unless("ResolvedRefs", "ResolvedRefs", &unresolved));
+    if report.refused.is_none() && report.any_rule_valid && !invalid.is_empty() {
+        conditions.push(make.make(
+            "PartiallyInvalid",
+            ConditionStatus::True,
+            Reason::UnsupportedValue.as_str(),
+            words(&invalid),
+        ));
+    }
+    conditions.extend(effective(&make, &report.problems));
+    ParentConditions { parent: report.parent.clone(), conditions }
+}
+
+fn object(report: &ObjectReport) -> Vec<Condition> {
+    let make = Maker(report.generation);
+    let errors: Vec<&Problem> = report
+        .problems
+        .iter()
+        .filter(|problem| problem.severity() == Severity::Error && problem.reason != Reason::Conflicted)
+        .collect();
+    let mut conditions = vec![make.unless("Accepted", "Accepted", &errors)];
+    match report.object.kind {
+        Kind::TailscaleEndpoints => {
+            let conflicts = with_reason(&report.problems, &[Reason::Conflicted]);
+            conditions.push(match conflicts.first() {
+                Some(first) => make.make("Conflicted", ConditionStatus::True, reason_of(first), words(&conflicts)),
+                None => make.make("Conflicted", ConditionStatus::False, "NoConflicts", String::new()),
+            });
+        }
+        Kind::TailscaleGateway => {
+            let gateway = with_reason(&report.problems, &[Reason::TargetNotFound, Reason::NotAllowedByListeners]);
+            conditions.push(make.unless("GatewayValid", "GatewayFound", &gateway));
+            let tailnets = with_reason(&report.problems, &[Reason::TailnetNotFound]);
+            conditions.push(make.unless("TailnetsValid", "TailnetsFound", &tailnets));
+        }
+        _ => {}
+    }
+    conditions.extend(effective(&make, &report.problems));
+    conditions
+}
+
+/// Says which fields are accepted without effect, if there are any.
+fn effective(make: &Maker, problems: &[Problem]) -> Option<Condition> {
+    let notes = with_reason(problems, &[Reason::NotActedOn]);
+    (!notes.is_empty()).then(|| make.unless("Effective", "Effective", &notes))
+}
+
+impl ObjectStatus {
+    /// The status as Kubernetes writes it, without times.
+    pub fn to_json(&self) -> Value {
+        let mut status = serde_json::Map::new();
+        if !self.conditions.is_empty() {
+            status.insert("conditions".to_owned(), conditions_json(&self.conditions));
+        }
+        if !self.listeners.is_empty() {
+            let listeners = self.listeners.iter().map(|listener| {
+                let kinds: Vec<Value> = listener
+                    .supported_kinds
+                    .iter()
+                    .map(|kind| json!({"group": kind.group(), "kind": kind.as_str()}))
+                    .collect();
+                json!({
+                    "name": listener.name,
+                    "supportedKinds": kinds,
+                    "attachedRoutes": listener.attached_routes,
+                    "conditions": conditions_json(&listener.conditions),
+                })
+            });
+            status.insert("listeners".to_owned(), listeners.collect());
+        }
+        if !self.parents.is_empty() {
+            let parents = self.parents.iter().map(|parent| {
+                json!({
+                    "parentRef": parent_json(&parent.parent),
+                    "conditions": conditions_json(&parent.conditions),
+                })
+            });
+            status.insert("parents".to_owned(), parents.collect());
+        }
+        Value::Object(status)
+    }
+}
+
+fn parent_json(parent: &ParentTarget) -> Value {
+    let mut json = json!({"group": parent.group, "kind": parent.kind, "name": parent.name});
+    for (key, value) in [("namespace", &parent.namespace), ("sectionName", &parent.section_name)] {
+        if let Some(value) = value {
+            json[key] = json!(value);
+        }
+    }
+    if let Some(port) = parent.port {
+        json["port"] = json!(port);
+    }
+    json
+}
+
+fn conditions_json(conditions: &[Condition]) -> Value {
+    conditions
+        .iter()
+        .map(|condition| {
+            json!({
+                "type": condition.type_,
+                "status": condition.status.as_str(),
+                "reason": condition.reason,
+                "message": condition.message,
+                "observedGeneration": condition.observed_generation,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! Make before break, per client: what one type's state at the client means for what may be sent of another
+//! (`xds.md` §1.6).
+//!
+//! Types are sent in the order of [`TypeUrl::ALL`]; that alone puts clusters before their endpoints and those before routes.
+//! Here is the rest: routes wait for the clusters they newly name to be warm, and what is referred to is removed last.
+//! Only a stream that carries all types can know, so on others nothing is withheld.
+//!
+//! Never changes a state, and never looks at more than what differs between the client and the snapshot.
+
+use std::sync::Arc;
+
+use super::state::{Held, TypeState};
+use crate::snapshot::{Resource, Snapshot, TypeUrl, TypeView};
+
+/// The types whose resources name clusters that must exist, because they do not wait for them by themselves.
+pub(super) const ROUTING: [TypeUrl; 2] = [TypeUrl::Route, TypeUrl::VirtualHost];
+
+/// Up to this many new clusters are looked for in a route; of more, the route's clusters are looked for among them.
+const FEW_CLUSTERS: usize = 64;
+
+/// The states of a stream's types.
+pub(super) type States = [Option<Box<TypeState>>; TypeUrl::COUNT];
+
+/// What the other types of a stream say about one of them.
+pub(super) struct Order<'a> {
+    states: &'a States,
+    snapshot: &'a Snapshot,
+    aggregated: bool,
+}
+
+impl<'a> Order<'a> {
+    /// `states` may lack the type in question.
+    pub(super) fn new(states: &'a States, snapshot: &'a Snapshot, aggregated: bool) -> Self {
+        Self { states, snapshot, aggregated }
+    }
+
+    /// A cluster for which a routing resource must wait: one that it names and its predecessor at the client does not, that
+    /// exists, and that the client does not have yet. The acknowledgement of a cluster says that it is warm (P56).
+    pub(super) fn unwarmed(
+        &self,
+        routing: &Resource,
+        predecessor: Option<&Resource>,
+        held: Option<&Held>,
+    ) -> Option<Arc<str>> {
+        let clusters = self.state(TypeUrl::Cluster)?;
+        let current = self.snapshot.view(TypeUrl::Cluster);
+        if clusters.acked.version() == current.version() {
+            return None;
+        }
+        let is_cold = |name: &str| {
+            clusters.subscription.covers(name)
+                && clusters.acked.get(name).is_none()
+                && current.get(name).is_some()
+                && !predecessor.is_some_and(|old| old.names_cluster(name))
+        };
+        if let Some(held) = held.filter(|held| is_cold(&held.cluster) && routing.names_cluster(&held.cluster)) {
+            return Some(Arc::clone(&held.cluster));
+        }
+        let step = current.step_from(&clusters.acked);
+        if step.updated.len() > FEW_CLUSTERS {
+            return routing.clusters().find(|name| is_cold(name)).cloned();
+        }
+        let mut new = step.updated.iter().map(|cluster| cluster.name());
+        new.find(|name| is_cold(name) && routing.names_cluster(name)).cloned()
+    }
+
+    /// Says of each resource that is gone from the snapshot whether the client must keep it for now.
+    pub(super) fn keeps(&self, type_url: TypeUrl) -> Keeps<'a> {
+        if !self.aggregated {
+            return Keeps::Nothing;
+        }
+        match type_url {
+            TypeUrl::Cluster => Keeps::Routed(self.outdated_routing()),
+            TypeUrl::Endpoints => match self.state(TypeUrl::Cluster) {
+                Some(clusters) => Keeps::EndpointsOf(clusters, self.snapshot.view(TypeUrl::Cluster)),
+                None => Keeps::Nothing,
+            },
+            TypeUrl::Secret | TypeUrl::ExtensionConfig
+                if [TypeUrl::Cluster, TypeUrl::Listener].into_iter().any(|user| self.is_behind(user)) =>
+            {
+                Keeps::All
+            }
+            _ => Keeps::Nothing,
+        }
+    }
+
+    /// Whether the client is known to have no routing resource but those of the snapshot. When it just connected, that takes
+    /// until the first routes are accepted.
+    pub(super) fn routes_are_known(&self) -> bool {
+        let settled = |type_url| self.state(type_url).map(|_| !self.is_behind(type_url));
+        settled(TypeUrl::Route).unwrap_or(false) && settled(TypeUrl::VirtualHost).unwrap_or(true)
+    }
+
+    fn state(&self, type_url: TypeUrl) -> Option<&'a TypeState> {
+        self.states[type_url.index()].as_deref().filter(|_| self.aggregated)
+    }
+
+    /// Whether the client may have something of this type that is not in the snapshot.
+    fn is_behind(&self, type_url: TypeUrl) -> bool {
+        self.state(type_url).is_some_and(|state| {
+            let current = self.snapshot.view(type_url).version();
+            state.offered.is_some() || state.views().any(|view| view.version() != current)
+        })
+    }
+
+    /// Routing resources that the client may have and that differ from the snapshot's.
+    fn outdated_routing(&self) -> Vec<Arc<Resource>> {
+        let mut outdated = Vec::new();
+        for type_url in ROUTING {
+            let Some(state) = self.state(type_url) else { continue };
+            let current = self.snapshot.view(type_url);
+            for view in state.views().filter(|view| view.version() != current.version()) {
+                let step = current.step_from(view);
+                let names = step.updated.iter().map(|routing| routing.name()).chain(&step.removed);
+                outdated.extend(
+                    names.filter(|name| state.subscription.covers(name)).filter_map(|name| view.get(name)).cloned(),
+                );
+            }
+        }
+        outdated
+    }
+}
+
+/// Which resources that are gone from the snapshot the client must keep for now.
+pub(super) enum Keeps<'a> {
+    /// None.
+    Nothing,
+    /// All, until what may refer to them is replaced (P62, P63).
+    All,
+    /// Clusters that one of these routing resources names (P58).
+    Routed(Vec<Arc<Resource>>),
+    /// Endpoints of clusters that the client still has, though they are gone from the snapshot too.
+    EndpointsOf(&'a TypeState, &'a TypeView),
+}
+
+impl Keeps<'_> {
+    /// Whether the client must keep this one.
+    pub(super) fn keeps(&self, name: &str) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::Routed(outdated) => outdated.iter().any(|routing| routing.names_cluster(name)),
+            Self::EndpointsOf(clusters, current) => {
+                clusters.subscription.covers(name) && clusters.sent.get(name).is_some() && current.get(name).is_none()
+            }
+        }
+    }
+}

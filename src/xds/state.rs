@@ -1,0 +1,324 @@
+//! What a stream knows of one type: what the client has, what it accepted and what it refused.
+//!
+//! Two views say it all, and both are exact for every subscribed name: `sent` is what the client has once it applied
+//! everything in flight, `acked` what it has accepted. A resource that is withheld, retained or refused stands in them as the
+//! client has it. They share their memory with the snapshots they came from, so a stream holds no names or versions of its
+//! own but the few exceptions.
+//!
+//! Never decides what is sent next: see `compose` and `order`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use smallvec::SmallVec;
+
+use super::{
+    ErrorDetail, LastNack, NameSet, NameSets, Nonce,
+    subscription::{Change, Subscription},
+};
+use crate::snapshot::{Resource, Step, TypeUrl, TypeView, Version};
+
+/// A type's state on a stream.
+pub(super) struct TypeState {
+    pub(super) subscription: Subscription,
+    /// What the client has once it applied everything in flight. Names that are not subscribed mean nothing in it.
+    pub(super) sent: Arc<TypeView>,
+    /// What the client has accepted.
+    pub(super) acked: Arc<TypeView>,
+    /// What the client may have applied of a response that it refused, until it accepts another one.
+    pub(super) doubt: Option<Arc<TypeView>>,
+    /// Responses without an answer, oldest first.
+    pub(super) in_flight: SmallVec<[InFlight; 1]>,
+    /// Subscribed names that must be answered or told again, whether or not anything changed.
+    pub(super) resend: BTreeSet<Arc<str>>,
+    /// Whether the client waits for an answer even if it is empty.
+    pub(super) owes: bool,
+    /// Whether the last response was cut at its size limit.
+    pub(super) loading: bool,
+    /// The newest response.
+    pub(super) nonce: Option<Nonce>,
+    /// Refused content: it is not sent to this stream again.
+    pub(super) parked: BTreeMap<Arc<str>, Version>,
+    /// Routing resources that wait for their clusters.
+    pub(super) held: BTreeMap<Arc<str>, Held>,
+    /// Resources that are gone and that the client still needs: for events and the status only.
+    pub(super) retained: BTreeSet<Arc<str>>,
+    pub(super) last_nack: Option<LastNack>,
+    pub(super) was_acked: bool,
+    /// What a reconnecting client says it has, until there is a snapshot to compare it with.
+    pub(super) offered: Option<Offered>,
+    /// What the client had already when the stream began; dropped when it is no longer asked for (`xds.md` P38).
+    pub(super) base: Option<Arc<TypeView>>,
+    /// Resources that a reconnecting client has and that are gone, and since when they wait to be removed there.
+    pub(super) gone: Option<(BTreeSet<Arc<str>>, Instant)>,
+}
+
+/// A response without an answer.
+pub(super) struct InFlight {
+    pub(super) nonce: Nonce,
+    pub(super) sent_at: Instant,
+    /// `sent` as it was with this response.
+    pub(super) after: Arc<TypeView>,
+    pub(super) contents: Contents,
+}
+
+/// What is in a response.
+pub(super) enum Contents {
+    /// A whole step, shared.
+    Step(Arc<Step>),
+    /// All subscribed resources of the view that it leads to.
+    Full,
+    /// These resources and removed names.
+    List(Vec<Arc<Resource>>, Vec<Arc<str>>),
+}
+
+/// A routing resource that waits for its clusters.
+pub(super) struct Held {
+    pub(super) since: Instant,
+    /// One of the clusters it waits for.
+    pub(super) cluster: Arc<str>,
+}
+
+/// `initial_resource_versions`.
+pub(super) struct Offered {
+    pub(super) versions: Vec<(String, String)>,
+    /// Whether everything must be sent all the same.
+    pub(super) distrusted: bool,
+    pub(super) at: Instant,
+}
+
+/// What a refusal did.
+pub(super) struct Refusal {
+    pub(super) latency: std::time::Duration,
+    /// Sorted.
+    pub(super) parked: Vec<Arc<str>>,
+}
+
+impl TypeState {
+    pub(super) fn new(sets: &NameSets) -> Self {
+        Self {
+            subscription: Subscription::new(sets),
+            sent: Arc::default(),
+            acked: Arc::default(),
+            doubt: None,
+            in_flight: SmallVec::new(),
+            resend: BTreeSet::new(),
+            owes: false,
+            loading: false,
+            nonce: None,
+            parked: BTreeMap::new(),
+            held: BTreeMap::new(),
+            retained: BTreeSet::new(),
+            last_nack: None,
+            was_acked: false,
+            offered: None,
+            base: None,
+            gone: None,
+        }
+    }
+
+    /// The view that the client has accepted or is about to.
+    pub(super) fn views(&self) -> impl Iterator<Item = &Arc<TypeView>> {
+        [&self.acked, &self.sent].into_iter().chain(&self.doubt).chain(self.in_flight.iter().map(|sent| &sent.after))
+    }
+
+    /// Follows a change of the subscription: answers what must be answered, and forgets that the client once had what it
+    /// subscribes only now.
+    pub(super) fn follow(&mut self, change: &Change) {
+        if let Some(names) = &change.widened {
+            self.each_view(|view| only(view, names));
+        }
+        if !change.fresh.is_empty() {
+            self.each_view(|view| without(view, &change.fresh));
+        }
+        if change.wildcard_again {
+            self.ask_all_again();
+        }
+        self.resend.extend(change.asked.iter().cloned());
+        if change.narrowed {
+            let subscription = &self.subscription;
+            self.resend.retain(|name| subscription.covers(name));
+            self.parked.retain(|name, _| subscription.covers(name));
+        }
+        if let Some(offered) = self.offered.as_mut().filter(|_| !change.first && !change.asked.is_empty()) {
+            let asked: BTreeSet<&str> = change.asked.iter().map(|name| &**name).collect();
+            offered.versions.retain(|(name, _)| !asked.contains(&**name));
+        }
+    }
+
+    /// Answers everything that is subscribed, whether or not it was sent before.
+    pub(super) fn ask_all_again(&mut self) {
+        let subscription = &self.subscription;
+        let sent = self.sent.iter().map(|resource| resource.name()).filter(|name| subscription.covers(name));
+        self.resend.extend(sent.chain(subscription.names().iter()).cloned());
+        self.owes |= subscription.is_wildcard();
+    }
+
+    /// The place of a response that waits for an answer.
+    pub(super) fn position(&self, nonce: Nonce) -> Option<usize> {
+        self.in_flight.iter().position(|sent| sent.nonce == nonce)
+    }
+
+    /// The response in this place is accepted, and so are those before it: a client answers in order. Answers the time since
+    /// it was sent.
+    pub(super) fn on_ack(&mut self, place: usize, now: Instant) -> std::time::Duration {
+        let accepted = self.in_flight.drain(..=place).next_back().expect("the place is that of a response");
+        self.acked = accepted.after;
+        self.doubt = None;
+        self.was_acked = true;
+        now.saturating_duration_since(accepted.sent_at)
+    }
+
+    /// The response in this place is refused (`xds.md` P12).
+    ///
+    /// Of clusters and listeners Envoy applies what it does not refuse. Of other types it may have stopped at the first bad
+    /// one, so the rest is sent once more. That ends: each refusal parks one resource at least, or nothing is sent again.
+    pub(super) fn on_nack(&mut self, type_url: TypeUrl, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
+        if place > 0 {
+            self.on_ack(place - 1, now);
+        }
+        let refused = self.in_flight.remove(0);
+        let named = self.culprits(&refused, &error.message);
+        let mut parked = Vec::new();
+        let mut restored = Vec::new();
+        for resource in &named {
+            let name = resource.name();
+            // Newer content of the same name may be in flight already; then there is nothing to take back.
+            if self.sent.get(name).is_some_and(|sent| sent.version() == resource.version()) {
+                restored.push((Arc::clone(name), self.acked.get(name).cloned()));
+                self.parked.entry(Arc::clone(name)).or_insert(resource.version());
+                parked.push(Arc::clone(name));
+            }
+        }
+        let partly_applied = matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener);
+        if partly_applied || parked.is_empty() {
+            self.acked = with(&refused.after, &restored);
+        } else {
+            let before = restored.len();
+            self.take_back_rest(&refused, &mut restored);
+            if restored.len() > before {
+                self.doubt = Some(refused.after);
+            }
+        }
+        self.sent = with(&self.sent, &restored);
+        for later in &mut self.in_flight {
+            later.after = with(&later.after, &restored);
+        }
+        self.last_nack = Some(LastNack { code: error.code, message: error.message, at: now });
+        parked.sort_unstable();
+        Refusal { latency: now.saturating_duration_since(refused.sent_at), parked }
+    }
+
+    /// The resources of a refused response that are to blame: those that the text names; else those that were new in it; else
+    /// all.
+    fn culprits(&self, refused: &InFlight, text: &str) -> Vec<Arc<Resource>> {
+        let mut all = Vec::new();
+        let mut collect = |resource: &Arc<Resource>| {
+            if self.subscription.covers(resource.name()) {
+                all.push(Arc::clone(resource));
+            }
+        };
+        match &refused.contents {
+            Contents::Step(step) => step.updated.iter().for_each(&mut collect),
+            Contents::List(resources, _) => resources.iter().for_each(&mut collect),
+            Contents::Full => refused.after.iter().for_each(&mut collect),
+        }
+        let is_named = |resource: &Arc<Resource>| names_in(text, resource.name());
+        let is_new = |resource: &Arc<Resource>| {
+            self.acked.get(resource.name()).is_none_or(|known| known.version() != resource.version())
+        };
+        if all.iter().any(is_named) {
+            all.retain(is_named);
+        } else if all.iter().any(is_new) {
+            all.retain(is_new);
+        }
+        all
+    }
+
+    /// Takes back what a refused response held besides the parked resources, so that it is sent again: the client may have
+    /// applied it or not.
+    fn take_back_rest(&mut self, refused: &InFlight, restored: &mut Vec<(Arc<str>, Option<Arc<Resource>>)>) {
+        let Self { sent, acked, parked, resend, subscription, .. } = self;
+        let mut updated = |resource: &Arc<Resource>| {
+            let name = resource.name();
+            if parked.contains_key(name) || !subscription.covers(name) {
+                return;
+            }
+            // Unless newer content is in flight.
+            if sent.get(name).is_some_and(|sent| sent.version() == resource.version()) {
+                restored.push((Arc::clone(name), acked.get(name).cloned()));
+                resend.insert(Arc::clone(name));
+            }
+        };
+        match &refused.contents {
+            Contents::Step(step) => step.updated.iter().for_each(&mut updated),
+            Contents::List(resources, _) => resources.iter().for_each(&mut updated),
+            // A full state is sent whole again when anything in it is.
+            Contents::Full => refused.after.step_from(acked).updated.iter().for_each(&mut updated),
+        }
+        let removed: &[Arc<str>] = match &refused.contents {
+            Contents::Step(step) => &step.removed,
+            Contents::List(_, removed) => removed,
+            Contents::Full => &[],
+        };
+        for name in removed.iter().filter(|name| subscription.covers(name) && sent.get(name).is_none()) {
+            restored.push((Arc::clone(name), acked.get(name).cloned()));
+            resend.insert(Arc::clone(name));
+        }
+    }
+
+    fn each_view(&mut self, change: impl Fn(&Arc<TypeView>) -> Arc<TypeView>) {
+        self.sent = change(&self.sent);
+        self.acked = change(&self.acked);
+        for sent in &mut self.in_flight {
+            sent.after = change(&sent.after);
+        }
+    }
+}
+
+/// A view with some resources put as they are here.
+pub(super) fn with(view: &Arc<TypeView>, changes: &[(Arc<str>, Option<Arc<Resource>>)]) -> Arc<TypeView> {
+    if changes.is_empty() { Arc::clone(view) } else { Arc::new(view.with(changes.iter().cloned())) }
+}
+
+/// A view without some names.
+fn without(view: &Arc<TypeView>, names: &[Arc<str>]) -> Arc<TypeView> {
+    let there: Vec<_> =
+        names.iter().filter(|name| view.get(name).is_some()).map(|name| (Arc::clone(name), None)).collect();
+    with(view, &there)
+}
+
+/// A view with nothing but some names.
+fn only(view: &Arc<TypeView>, names: &NameSet) -> Arc<TypeView> {
+    if view.is_empty() {
+        return Arc::clone(view);
+    }
+    let there =
+        names.iter().filter_map(|name| view.get(name)).map(|kept| (Arc::clone(kept.name()), Some(Arc::clone(kept))));
+    Arc::new(TypeView::default().with(there))
+}
+
+/// Whether a text names a resource: the name stands in it, and not as a part of a longer name.
+fn names_in(text: &str, name: &str) -> bool {
+    if name.is_empty() {
+        return false;
+    }
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        !goes_on(before.chars().rev()) && !goes_on(after.chars())
+    })
+}
+
+/// Whether a name goes on with these characters, read away from it. A dot or colon belongs to a name only between others:
+/// `a: invalid.` names `a`.
+fn goes_on(mut rest: impl Iterator<Item = char>) -> bool {
+    let is_inner = |letter: char| letter.is_alphanumeric() || "/_-*|".contains(letter);
+    match rest.next() {
+        Some('.' | ':') => rest.next().is_some_and(is_inner),
+        Some(letter) => is_inner(letter),
+        None => false,
+    }
+}

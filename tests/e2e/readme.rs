@@ -1,0 +1,74 @@
+//! README's guides, done as they stand: files are written where it says, commands run in its order, in one shell.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use crate::support::{envoy::Version, ports::Port, process::Process, tools::repository};
+
+/// The ports that README names; in the test each is another one, so that tests do not meet.
+const PORTS: [&str; 5] = ["8888", "9000", "18000", "8080", "19000"];
+
+/// The shell script that README's blocks are: `yaml PATH` writes a file, `sh` is run.
+fn script() -> String {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("README.md is there");
+    let mut script = "set -euxo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n".to_owned();
+    let mut blocks = readme.split("\n```");
+    blocks.next();
+    // Blocks and the text between them take turns.
+    while let (Some(block), between) = (blocks.next(), blocks.next()) {
+        let (info, content) = block.split_once('\n').unwrap_or((block, ""));
+        match info.split_once(' ').unwrap_or((info, "")) {
+            ("sh", "") => script.push_str(&format!("{content}\n")),
+            ("yaml", path) if !path.is_empty() => {
+                script.push_str(&format!("mkdir -p \"$(dirname {path})\"\ncat > {path} <<'END'\n{content}\nEND\n"));
+            }
+            ("text" | "console", "") => {}
+            _ => panic!("README has a block of a kind that no test runs: ```{info}"),
+        }
+        assert!(between.is_some(), "the last block of README is not closed");
+    }
+    script
+}
+
+#[tokio::test]
+async fn the_guides_in_the_readme_work_as_they_stand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ports: Vec<Port> = PORTS.iter().map(|_| Port::lease()).collect();
+    let mut script = script();
+    for (written, leased) in PORTS.iter().zip(&ports) {
+        script = script.replace(written, &leased.number().to_string());
+    }
+    let bin = folder.path().join("bin");
+    fs::create_dir(&bin).expect("a folder for programs");
+    let program = |name: &str, line: String| {
+        let path = bin.join(name);
+        fs::write(&path, format!("#!/bin/sh\nexec {line} \"$@\"\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a program");
+    };
+    program("tailscale-gateway", env!("CARGO_BIN_EXE_tailscale-gateway").to_owned());
+    // Several Envoys run beside each other in tests, which takes a flag.
+    program("envoy", format!("{} --use-dynamic-base-id --log-level warning", Version::Latest.program().display()));
+    let work = folder.path().join("work");
+    fs::create_dir(&work).expect("a folder to work in");
+
+    let mut command = Command::new("bash");
+    command.current_dir(&work).arg("-c").arg(&script);
+    let address = |at: usize| format!("127.0.0.1:{}", ports[at].number());
+    command
+        .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").expect("PATH is set")))
+        .env("TAILSCALE_GATEWAY_XDS_LISTEN", address(2))
+        .env("TAILSCALE_GATEWAY_XDS", address(2))
+        .env("TAILSCALE_GATEWAY_ADMIN_LISTEN", address(3))
+        .env("TAILSCALE_GATEWAY_ADMIN", address(4));
+    let shell = Process::spawn("README", command);
+    let status = shell.wait().await;
+    assert!(status.success(), "README's commands end with {status}");
+    let lines = shell.lines();
+    for told in [
+        // What `validate` says of the broken route, and its exit code.
+        "broken/route.yaml: HTTPRoute default/broken: spec.rules[0].matches[0].path.value: ",
+        "exit code 1",
+        "default/web",
+    ] {
+        assert!(lines.iter().any(|line| line.contains(told)), "nothing says {told:?}");
+    }
+}
