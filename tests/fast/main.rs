@@ -9,6 +9,8 @@ mod regex_cases;
 mod support;
 #[path = "../support/ugly_routes.rs"]
 mod ugly_routes;
+#[path = "../support/xds_play.rs"]
+mod xds_play;
 #[path = "../support/xds_script.rs"]
 mod xds_script;
 mod xds_support;
@@ -29,6 +31,7 @@ mod original;
 mod telemetry;
 mod watch;
 mod xds_delta;
+mod xds_model;
 mod xds_order;
 mod xds_server;
 mod xds_services;
