@@ -16,7 +16,7 @@ use super::{
     rule::{CompiledRule, compile_rule},
 };
 use crate::{
-    api::{BackendObjectReference, HttpRoute, HttpRouteRule},
+    api::{BackendObjectReference, HttpRoute, HttpRouteMatch, HttpRouteRule},
     model::{ClusterName, ObjectKey, Problem, Reason, RouteTableName, http_route_name, preflight_route_name},
 };
 
@@ -115,13 +115,14 @@ pub fn compile_route(
     let mut findings = Findings::new(key);
     let mut entries = Vec::new();
     let mut any_rule_valid = false;
-    // Gateway API's default, which is also what an empty list means.
+    // Gateway API's defaults, which are also what empty lists mean.
     let default = [HttpRouteRule::default()];
+    let every_request = [HttpRouteMatch::default()];
     let rules = if route.spec.rules.is_empty() { &default[..] } else { &route.spec.rules };
     for (rule_at, rule) in rules.iter().enumerate() {
         let field = format!("spec.rules[{rule_at}]");
-        let matches: Vec<_> = rule
-            .matches
+        let matches = if rule.matches.is_empty() { &every_request[..] } else { &rule.matches };
+        let matches: Vec<_> = matches
             .iter()
             .enumerate()
             .map(|(at, wanted)| compile_match(wanted, &format!("{field}.matches[{at}]"), &mut findings))
