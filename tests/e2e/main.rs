@@ -5,4 +5,5 @@ mod support;
 
 mod envoys;
 mod readme;
+mod quickstart;
 mod support_itself;
