@@ -3,7 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bootstraps;
+mod continuity;
 mod envoys;
 mod readme;
 mod quickstart;
+mod site;
 mod support_itself;
