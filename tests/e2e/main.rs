@@ -8,5 +8,7 @@ mod continuity;
 mod envoys;
 mod readme;
 mod quickstart;
+mod routing;
+#[allow(unreachable_pub, reason = "a module tree inside a test binary: nothing in it is reachable from outside")]
 mod site;
 mod support_itself;
