@@ -5,9 +5,11 @@ mod support;
 
 mod bootstraps;
 mod continuity;
+mod endpoints;
 mod envoys;
-mod readme;
+mod process;
 mod quickstart;
+mod readme;
 mod routing;
 #[allow(unreachable_pub, reason = "a module tree inside a test binary: nothing in it is reachable from outside")]
 mod site;

@@ -221,3 +221,34 @@ pub fn route_to(name: &str, service: &str) -> String {
 pub fn documents(parts: &[String]) -> String {
     parts.join("\n---\n")
 }
+
+/// A tailnet, and its connection to the Gateway.
+pub const TAILNET: &str = "
+apiVersion: gateway.tailscale.com/v1alpha1
+kind: TailscaleTailnet
+metadata: {name: example}
+spec: {tailnet: example.ts.net, oauthSecretName: oauth}
+---
+apiVersion: gateway.tailscale.com/v1alpha1
+kind: TailscaleGateway
+metadata: {namespace: default, name: web}
+spec:
+  gatewayRef: {group: gateway.networking.k8s.io, kind: Gateway, name: web}
+  tailnets:
+  - {name: example, tailscaleTailnetRef: {group: gateway.tailscale.com, kind: TailscaleTailnet, name: example}}
+";
+
+/// Endpoints of the tailnet: YAML, a list.
+pub fn endpoints(name: &str, endpoints: &str) -> String {
+    let endpoints: String = endpoints.trim().lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "
+apiVersion: gateway.tailscale.com/v1alpha1
+kind: TailscaleEndpoints
+metadata: {{namespace: default, name: {name}}}
+spec:
+  tailnet: example
+  endpoints:
+{endpoints}"
+    )
+}
