@@ -251,6 +251,8 @@ fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHe
     let count = |count: u32| Some(UInt32Value { value: count.max(1) });
     EnvoyHealthCheck {
         interval: duration(check.interval.as_std()),
+        // Envoy asks a cluster that was never sent a request only once a minute otherwise.
+        no_traffic_interval: duration(check.interval.as_std()),
         timeout: duration(check.timeout.as_std()),
         healthy_threshold: count(check.healthy_threshold),
         unhealthy_threshold: count(check.unhealthy_threshold),
