@@ -203,7 +203,7 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &E
         health_checks: endpoint
             .health_check
             .iter()
-            .filter(|check| check.enabled)
+            .filter(|check| check.enabled && health_path_problem(check).is_none())
             .map(|check| health_check(check, target))
             .collect(),
         outlier_detection: Some(outlier_detection()),
@@ -245,6 +245,15 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
     }
+}
+
+/// What is wrong with the path of a health check, so that it can not be made. Envoy writes the path into the request as it
+/// is, and refuses a cluster over a line break in it.
+pub(super) fn health_path_problem(check: &EndpointHealthCheck) -> Option<String> {
+    let path = &check.path;
+    (!path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic())).then(|| {
+        format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check")
+    })
 }
 
 fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {

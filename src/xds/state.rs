@@ -174,9 +174,11 @@ impl TypeState {
 
     /// The response in this place is refused (`xds.md` P12).
     ///
-    /// Of clusters and listeners Envoy applies what it does not refuse. Of other types it may have stopped at the first bad
-    /// one, so the rest is sent once more. That ends: each refusal parks one resource at least, or nothing is sent again.
-    pub(super) fn on_nack(&mut self, type_url: TypeUrl, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
+    /// The client may have applied the rest or not: of clusters and listeners Envoy applies what it does not refuse, but
+    /// nothing at all when it refuses one while it decodes the response (a constraint of the message is violated); of other
+    /// types it stops at the first bad one. So the rest is sent once more. That ends: each refusal parks one resource at
+    /// least, or nothing is sent again.
+    pub(super) fn on_nack(&mut self, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
         if place > 0 {
             self.on_ack(place - 1, now);
         }
@@ -193,8 +195,7 @@ impl TypeState {
                 parked.push(Arc::clone(name));
             }
         }
-        let partly_applied = matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener);
-        if partly_applied || parked.is_empty() {
+        if parked.is_empty() {
             self.acked = with(&refused.after, &restored);
         } else {
             let before = restored.len();
