@@ -3,12 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(unreachable_pub, reason = "nothing in a test binary is reached from outside")]
 
-#[path = "../support/regex_cases.rs"]
-mod regex_cases;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/ugly_routes.rs"]
-mod ugly_routes;
 #[path = "../support/xds_play.rs"]
 mod xds_play;
 #[path = "../support/xds_script.rs"]
