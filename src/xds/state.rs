@@ -20,7 +20,7 @@ use super::{
     stream::Protocol,
     subscription::{Change, Subscription},
 };
-use crate::snapshot::{Resource, Step, TypeView, Version};
+use crate::snapshot::{Resource, Step, TypeUrl, TypeView, Version};
 
 /// A type's state on a stream.
 pub(super) struct TypeState {
@@ -201,11 +201,16 @@ impl TypeState {
 
     /// The response in this place is refused (`xds.md` P12).
     ///
-    /// The client may have applied the rest or not: of clusters and listeners Envoy applies what it does not refuse, but
-    /// nothing at all when it refuses one while it decodes the response (a constraint of the message is violated); of other
-    /// types it stops at the first bad one. So the rest is sent once more. That ends: each refusal parks one resource at
-    /// least, or nothing is sent again.
-    pub(super) fn on_nack(&mut self, protocol: Protocol, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
+    /// Of clusters and listeners Envoy applies what it does not refuse. Of other types it may have stopped at the first bad
+    /// one, so the rest is sent once more. That ends: each refusal parks one resource at least, or nothing is sent again.
+    pub(super) fn on_nack(
+        &mut self,
+        protocol: Protocol,
+        type_url: TypeUrl,
+        place: usize,
+        error: ErrorDetail,
+        now: Instant,
+    ) -> Refusal {
         match protocol {
             Protocol::Delta if place > 0 => drop(self.on_ack(place - 1, now)),
             // A client may have kept its answer to a full state to itself when a newer one came. What it did not accept stays
@@ -226,7 +231,7 @@ impl TypeState {
             }
         }
         let count = undone.len();
-        if parked.is_empty() {
+        if matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener) || parked.is_empty() {
             self.acked = undo(&refused.after, &undone);
         } else {
             self.take_back_rest(&refused, &mut undone);

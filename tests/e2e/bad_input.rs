@@ -273,7 +273,7 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
     let accepted = [
         set("set-percent", "x-a", "100% %REQ(x)% %NOPE%"),
         set("set-unicode", "x-a", "ünïcode"),
-        path("regex-wide", "RegularExpression", r"/\p{Greek}+/[\d\w]{1,100}"),
+        path("regex-wide", "RegularExpression", r"/(?:α|β)+/[\d\w]{1,100}"),
         path("escaped", "PathPrefix", "/a%20b"),
         timeout("timeout-longest", "99999h"),
         timeout("timeout-shortest", "1ms"),
