@@ -26,6 +26,7 @@ mod manifest;
 mod original;
 mod telemetry;
 mod watch;
+mod xds_cost;
 mod xds_delta;
 mod xds_model;
 mod xds_order;
