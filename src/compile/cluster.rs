@@ -203,7 +203,7 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &E
         health_checks: endpoint
             .health_check
             .iter()
-            .filter(|check| check.enabled)
+            .filter(|check| check.enabled && health_path_problem(check).is_none())
             .map(|check| health_check(check, target))
             .collect(),
         outlier_detection: Some(outlier_detection()),
@@ -247,10 +247,21 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
     }
 }
 
+/// What is wrong with the path of a health check, so that it can not be made. Envoy writes the path into the request as it
+/// is, and refuses a cluster over a line break in it.
+pub(super) fn health_path_problem(check: &EndpointHealthCheck) -> Option<String> {
+    let path = &check.path;
+    (!path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic())).then(|| {
+        format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check")
+    })
+}
+
 fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {
     let count = |count: u32| Some(UInt32Value { value: count.max(1) });
     EnvoyHealthCheck {
         interval: duration(check.interval.as_std()),
+        // Envoy asks a cluster that was never sent a request only once a minute otherwise.
+        no_traffic_interval: duration(check.interval.as_std()),
         timeout: duration(check.timeout.as_std()),
         healthy_threshold: count(check.healthy_threshold),
         unhealthy_threshold: count(check.unhealthy_threshold),

@@ -31,6 +31,9 @@ const MAX_REPETITION: u64 = 1000;
 /// An upper bound of the instructions for the characters beyond ASCII, which `.` and negated classes take too.
 const BEYOND_ASCII: u64 = 12;
 
+/// More ranges than this do not fit into ASCII with gaps between them, and what lies beyond it is one part.
+const MOST_RANGES: u64 = 64 + BEYOND_ASCII;
+
 /// An upper bound of the instructions for a named class of ASCII, such as `\w` or `[:punct:]`.
 const NAMED_CLASS: u64 = 6;
 
@@ -144,7 +147,7 @@ impl Walk<'_> {
                     ));
                 };
                 // The ranges between the ranges are one more.
-                self.class_item(item)? + if class.negated { 1 + BEYOND_ASCII } else { 0 }
+                self.class_item(item)?.min(MOST_RANGES) + if class.negated { 1 + BEYOND_ASCII } else { 0 }
             }
             Ast::Repetition(repetition) => self.repetition(repetition, repeated)?,
             Ast::Group(group) => {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World, cluster::endpoint_target, gateway::class_is_ours,
+    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
+    cluster::{endpoint_target, health_path_problem},
+    gateway::class_is_ours,
     objects::generation,
 };
 use crate::{
@@ -127,6 +129,10 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
                 problem("externalTarget", Reason::UnsupportedValue, message.to_owned());
             }
             _ => {}
+        }
+        let check = endpoint.health_check.as_ref().filter(|check| check.enabled);
+        if let Some(message) = check.and_then(health_path_problem) {
+            problem("healthCheck.path", Reason::UnsupportedValue, message);
         }
         let first = endpoints.spec.endpoints.iter().position(|other| other.name == endpoint.name);
         if first.is_some_and(|first| first < place) {

@@ -43,15 +43,13 @@ use tailscale_gateway_proto::{
     google::protobuf::{Any, BoolValue, Struct, Value, value},
 };
 
-use crate::{
+use crate::support::{
+    backend::Backend,
+    client,
+    envoy::{Envoy, Version},
+    ports::Port,
     regex_cases::{REFUSED, TAKEN},
-    support::{
-        backend::Backend,
-        client,
-        envoy::{Envoy, Version},
-        ports::Port,
-        tools::tool,
-    },
+    tools::tool,
     ugly_routes,
 };
 

@@ -1,16 +1,21 @@
 //! Real programs together: the tests that start an Envoy, our own binary, and clients that are not ours.
 
+#![allow(unreachable_pub, reason = "nothing in a test binary is reached from outside")]
+
+mod site;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod bootstrap;
+mod bootstraps;
 mod cli;
-#[path = "../support/regex_cases.rs"]
-mod regex_cases;
-#[path = "../support/ugly_routes.rs"]
-mod ugly_routes;
-
 mod compiled_routes;
+mod continuity;
+mod endpoints;
 mod envoys;
+mod process;
+mod quickstart;
 mod readme;
+mod routing;
 mod support_itself;

@@ -14,6 +14,8 @@ pub mod manifest_fuzz;
 pub mod manifests;
 pub mod ports;
 pub mod process;
+pub mod regex_cases;
 pub mod tls;
 pub mod tools;
+pub mod ugly_routes;
 pub mod wait;

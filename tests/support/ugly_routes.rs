@@ -9,10 +9,10 @@ use tailscale_gateway::api::{
     RedirectScheme,
 };
 
-use crate::regex_cases::{REFUSED, TAKEN};
+use super::regex_cases::{REFUSED, TAKEN};
 
 /// A route of some rules. About one value in twenty is something that no field expects.
-pub(crate) fn http_route() -> impl Strategy<Value = HttpRoute> {
+pub fn http_route() -> impl Strategy<Value = HttpRoute> {
     vec(rule(), 0..4).prop_map(|rules| {
         HttpRoute::new(
             "web",
@@ -22,7 +22,7 @@ pub(crate) fn http_route() -> impl Strategy<Value = HttpRoute> {
 }
 
 /// A regular expression: a known one, one put together from the pieces of the syntax, or any text.
-pub(crate) fn pattern() -> impl Strategy<Value = String> {
+pub fn pattern() -> impl Strategy<Value = String> {
     let known: Vec<&str> = TAKEN.iter().copied().chain(REFUSED.iter().map(|(pattern, ..)| *pattern)).collect();
     prop_oneof![
         2 => select(known).prop_map(str::to_owned),

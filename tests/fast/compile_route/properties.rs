@@ -27,7 +27,7 @@ use tailscale_gateway_proto::envoy::{
 };
 
 use super::{Namespace, envoy_routes, key};
-use crate::ugly_routes::{http_route, pattern};
+use crate::support::ugly_routes::{http_route, pattern};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]

@@ -2,7 +2,7 @@
 
 use tailscale_gateway::compile::regex::{MAX_PROGRAM_SIZE, check};
 
-use crate::regex_cases::{REFUSED, TAKEN};
+use crate::support::regex_cases::{REFUSED, TAKEN};
 
 /// What would take too much of Envoy's memory and time.
 const LARGE: &[&str] =
