@@ -136,7 +136,7 @@ impl SnapshotCache {
             ViewChange {
                 type_url: resource.type_url(),
                 name: Arc::clone(resource.name()),
-                resource: Some(rendering.render(resource)),
+                resource: rendering.render(resource),
             }
         }));
         cells.rendered.push((rendering, Arc::clone(&cell)));
@@ -159,7 +159,7 @@ impl Cell {
 
 impl ViewChange {
     fn rendered(&self, rendering: Rendering) -> Self {
-        Self { resource: self.resource.as_ref().map(|resource| rendering.render(resource)), ..self.clone() }
+        Self { resource: self.resource.as_ref().and_then(|resource| rendering.render(resource)), ..self.clone() }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod body;
 mod cache;
+mod proxyless;
 mod rendering;
 mod resource;
 mod type_url;

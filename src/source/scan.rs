@@ -12,9 +12,6 @@ use std::{
 /// As many links may lead to one place: Linux's own limit (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
-/// What to say about a pipe, a socket or a device that is called like a manifest: reading it could take for ever.
-const SPECIAL: &str = "it is no regular file, and is not read";
-
 /// What stands under a path.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
@@ -110,9 +107,8 @@ impl Scanner<'_> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => self.folder(&path, entry.path()),
                 Ok(kind) if kind.is_symlink() => self.links.push_back((path, entry.path())),
-                Ok(_) if !is_manifest(&name) => {}
-                Ok(kind) if kind.is_file() => self.file(path, entry.path()),
-                Ok(_) => self.found.unreadable.push((path, SPECIAL.to_owned())),
+                Ok(kind) if kind.is_file() && is_manifest(&name) => self.file(path, entry.path()),
+                Ok(_) => {}
                 Err(error) => self.found.unreadable.push((path, error.to_string())),
             }
         }
@@ -131,12 +127,11 @@ impl Scanner<'_> {
                 self.turn(real.clone());
                 self.folder(&path, real);
             }
-            Ok(_) if !path.file_name().is_some_and(is_manifest) => {}
-            Ok((metadata, real)) if metadata.is_file() => {
+            Ok((metadata, real)) if metadata.is_file() && path.file_name().is_some_and(is_manifest) => {
                 self.turn(real.clone());
                 self.file(path, real);
             }
-            Ok(_) => self.found.unreadable.push((path, SPECIAL.to_owned())),
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let target = fs::read_link(link).map(|target| format!(" to {}", target.display())).unwrap_or_default();
                 self.found.unreadable.push((path, format!("it is a link{target}, and there is nothing")));
