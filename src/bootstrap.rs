@@ -27,7 +27,7 @@ pub enum Protocol {
 pub enum Discovery {
     /// One aggregated stream, on which the order of changes is kept across types. What to use.
     Ads,
-    /// A stream of their own for listeners and for clusters. Changes of different types have no order among them: for
+    /// A stream for each type. Changes of different types have no order among them: for
     /// Envoys that can not do otherwise, and for comparing.
     PerType,
 }
@@ -149,12 +149,12 @@ impl Bootstrap<'_> {
             Discovery::Ads => source(("ads", json!({}))),
             Discovery::PerType => source(("api_config_source", self.api_config_source())),
         };
-        json!({
-            // Endpoints, routes and secrets are named by resources that say "over ADS"; so there is always one.
-            "ads_config": self.api_config_source(),
-            "lds_config": own(),
-            "cds_config": own(),
-        })
+        let mut resources = json!({ "lds_config": own(), "cds_config": own() });
+        // What listeners and clusters refer to is asked for as they were: resources name their own source.
+        if self.discovery == Discovery::Ads {
+            resources["ads_config"] = self.api_config_source();
+        }
+        resources
     }
 
     /// Without `rate_limit_settings`: they would hold back acknowledgements too, and these are the throttle.

@@ -129,7 +129,7 @@ pub struct BootstrapConfig {
     /// Whether the Envoy is sent differences or the state of the world.
     #[arg(long, env = "TAILSCALE_GATEWAY_PROTOCOL", value_enum, default_value_t = Protocol::Delta)]
     pub protocol: Protocol,
-    /// Whether listeners and clusters come over the one aggregated stream or over a stream for each type.
+    /// Whether everything comes over the one aggregated stream or over a stream for each type.
     #[arg(long, env = "TAILSCALE_GATEWAY_DISCOVERY", value_enum, default_value_t = Discovery::Ads)]
     pub discovery: Discovery,
 }

@@ -460,3 +460,66 @@ fn read_file(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut content)?;
     Ok((Stamp::of(&metadata), content))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: &str = "{apiVersion: v1, kind: Namespace, metadata: {name: a}}";
+
+    /// A folder that nobody watches, so that nothing but the test says that something happened.
+    fn unwatched() -> (tempfile::TempDir, Tree) {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut tree = Tree::new(folder.path().to_owned(), None);
+        tree.look_at_all(&Dirty::default(), &mut Batch::default()).expect("it can be read");
+        (folder, tree)
+    }
+
+    fn look(tree: &mut Tree, dirty: &Dirty) -> usize {
+        let mut changes = Batch::default();
+        tree.look(dirty, &mut changes);
+        changes.into_changes().len()
+    }
+
+    #[test]
+    fn when_events_are_lost_everything_is_looked_at_and_read_again() {
+        let (folder, mut tree) = unwatched();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, NAMESPACE).expect("written");
+        assert_eq!(look(&mut tree, &Dirty::default()), 0, "nobody said so");
+        assert_eq!(look(&mut tree, &Dirty { lost: true, ..Dirty::default() }), 1);
+        // Nothing shows that the file is another one: as if it had been written twice within one tick of the clock.
+        fs::write(&file, NAMESPACE.replace("name: a", "name: b")).expect("written");
+        let stamp = Stamp::of(&fs::metadata(&file).expect("it is there"));
+        tree.known.get_mut(&file).expect("it is known").stamp = stamp;
+        assert_eq!(look(&mut tree, &Dirty { poll: true, ..Dirty::default() }), 0, "it looks the same");
+        assert_eq!(look(&mut tree, &Dirty { lost: true, ..Dirty::default() }), 2, "one comes, one goes");
+    }
+
+    #[test]
+    fn where_nothing_can_be_watched_a_look_now_and_then_finds_what_looks_different() {
+        let (folder, mut tree) = unwatched();
+        let file = folder.path().join("a.yaml");
+        let poll = Dirty { poll: true, ..Dirty::default() };
+        fs::write(&file, NAMESPACE).expect("written");
+        assert_eq!(look(&mut tree, &poll), 1);
+        assert_eq!(look(&mut tree, &poll), 0);
+        fs::remove_file(&file).expect("removed");
+        assert_eq!(look(&mut tree, &poll), 1);
+    }
+
+    #[test]
+    fn signals_are_gathered_until_it_is_quiet_and_a_stop_ends_it() {
+        let (signals, inbox) = mpsc::channel();
+        let send = |signal| signals.send(signal).expect("the inbox is there");
+        send(Signal::Touched(vec!["a".into()]));
+        send(Signal::Touched(vec!["b".into(), "a".into()]));
+        send(Signal::Lost);
+        let dirty = gather(&inbox, false).expect("something happened");
+        assert_eq!((dirty.paths.len(), dirty.lost, dirty.poll), (2, true, false));
+        send(Signal::Touched(vec!["c".into()]));
+        send(Signal::Stop);
+        assert!(gather(&inbox, false).is_none());
+        assert!(gather(&inbox, true).expect("it is time to look").poll);
+    }
+}

@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bootstrap;
+mod cli;
 mod compiled_routes;
 mod envoys;
 mod readme;

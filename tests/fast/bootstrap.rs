@@ -1,1 +1,131 @@
-//! x
+//! The bootstrap that is printed for an Envoy. Whether Envoys take it is tested with real ones (`e2e`).
+
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
+use serde_json::{Value, json};
+use tailscale_gateway::{
+    bootstrap::{Bootstrap, Discovery, HostPort, Protocol},
+    model::ObjectName,
+};
+use tailscale_gateway_proto::{
+    DESCRIPTORS,
+    envoy::config::{bootstrap::v3::Bootstrap as BootstrapMessage, core::v3::config_source::ConfigSourceSpecifier},
+};
+
+fn json(xds: &str, protocol: Protocol, discovery: Discovery) -> Value {
+    let gateway = ObjectName::new("default", "web");
+    let xds: HostPort = xds.parse().expect("it is a host and a port");
+    let admin = "[::1]:19001".parse().expect("it is an address");
+    let text = Bootstrap { gateway: &gateway, xds: &xds, node_id: "on", admin, protocol, discovery }.to_yaml();
+    serde_saphyr::from_str(&text).expect("it is YAML")
+}
+
+/// Reads it as Envoy does: every field must exist, and those inside of `Any`s too.
+fn message(bootstrap: &Value) -> BootstrapMessage {
+    let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptors are whole");
+    let descriptor = pool.get_message_by_name("envoy.config.bootstrap.v3.Bootstrap").expect("it is among them");
+    let options = DeserializeOptions::new().deny_unknown_fields(true);
+    let dynamic =
+        DynamicMessage::deserialize_with_options(descriptor, bootstrap, &options).expect("every field exists");
+    BootstrapMessage::decode(dynamic.encode_to_vec().as_slice()).expect("the types are made of the descriptors")
+}
+
+#[test]
+fn every_field_exists_in_envoys_own_definition_for_all_four_variants() {
+    for protocol in [Protocol::Delta, Protocol::Sotw] {
+        for discovery in [Discovery::Ads, Discovery::PerType] {
+            let bootstrap = message(&json("127.0.0.1:18000", protocol, discovery));
+            let node = bootstrap.node.expect("there is a node");
+            assert_eq!((node.id.as_str(), node.cluster.as_str()), ("on", "default/web"));
+            let dynamic = bootstrap.dynamic_resources.expect("there are dynamic resources");
+            assert_eq!(dynamic.ads_config.is_some(), discovery == Discovery::Ads);
+            for source in [dynamic.lds_config, dynamic.cds_config] {
+                let source = source.expect("both are given");
+                let is_ads = matches!(source.config_source_specifier, Some(ConfigSourceSpecifier::Ads(_)));
+                assert_eq!(is_ads, discovery == Discovery::Ads);
+                let timeout = source.initial_fetch_timeout.expect("an Envoy waits for its first configuration");
+                assert_eq!((timeout.seconds, timeout.nanos), (0, 0));
+            }
+        }
+    }
+    // And a field that does not exist is noticed.
+    let mut wrong = json("127.0.0.1:18000", Protocol::Delta, Discovery::Ads);
+    wrong["overload_manager"]["resource_monitors"][0]["typed_config"]["no_such_field"] = json!(1);
+    assert!(std::panic::catch_unwind(|| message(&wrong)).is_err());
+}
+
+#[test]
+fn the_protocol_decides_the_api_type_and_requests_are_never_rate_limited() {
+    for (protocol, api_type) in [(Protocol::Delta, "DELTA_GRPC"), (Protocol::Sotw, "GRPC")] {
+        for discovery in [Discovery::Ads, Discovery::PerType] {
+            let bootstrap = json("127.0.0.1:18000", protocol, discovery);
+            let dynamic = &bootstrap["dynamic_resources"];
+            let sources = match discovery {
+                Discovery::Ads => vec![&dynamic["ads_config"]],
+                Discovery::PerType => {
+                    vec![&dynamic["lds_config"]["api_config_source"], &dynamic["cds_config"]["api_config_source"]]
+                }
+            };
+            for source in sources {
+                assert_eq!(source["api_type"], api_type);
+                assert_eq!(source["set_node_on_first_message_only"], true);
+                assert_eq!(source["grpc_services"][0]["envoy_grpc"]["cluster_name"], "xds");
+                assert!(source.get("rate_limit_settings").is_none(), "it would hold back acknowledgements (P78)");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_control_plane_is_found_by_address_or_by_name_and_kept_alive() {
+    for (xds, kind, host, port) in [
+        ("10.0.0.1:18000", "STATIC", "10.0.0.1", 18000),
+        ("[fd7a::1]:443", "STATIC", "fd7a::1", 443),
+        ("tailscale-gateway.system.svc:18000", "STRICT_DNS", "tailscale-gateway.system.svc", 18000),
+    ] {
+        let bootstrap = json(xds, Protocol::Delta, Discovery::Ads);
+        message(&bootstrap);
+        let cluster = &bootstrap["static_resources"]["clusters"][0];
+        assert_eq!(cluster["type"], kind);
+        assert_eq!(cluster["name"], "xds");
+        let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+        assert_eq!(endpoint["address"]["socket_address"], json!({"address": host, "port_value": port}));
+        let options =
+            &cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
+        assert_eq!(
+            options["explicit_http_config"]["http2_protocol_options"]["connection_keepalive"],
+            json!({"interval": "30s", "timeout": "5s"}),
+            "HTTP/2 is said, not negotiated, and a dead peer is noticed (P72)"
+        );
+    }
+}
+
+#[test]
+fn where_the_control_plane_listens_is_a_host_and_a_port() {
+    for good in ["a:1", "A.example.com.:65535", "127.0.0.1:18000", "[::1]:18000", "my_service:18000"] {
+        let parsed: HostPort = good.parse().expect("it is good");
+        assert_eq!(parsed.to_string(), good);
+    }
+    for bad in
+        ["", "a", ":1", "a:", "a:0", "a:65536", "a:b", "::1:18000", "a b:1", "-a:1", "a..b:1", "1.2.3:1", "http://a:1"]
+    {
+        assert!(bad.parse::<HostPort>().is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn words_that_yaml_could_take_for_something_else_stay_text() {
+    // The node ID above is "on".
+    let gateway = ObjectName::new("default", "web");
+    let xds = "127.0.0.1:18000".parse().expect("good");
+    let admin = "127.0.0.1:19000".parse().expect("good");
+    let bootstrap = |node_id| {
+        let (protocol, discovery) = (Protocol::Delta, Discovery::Ads);
+        Bootstrap { gateway: &gateway, xds: &xds, node_id, admin, protocol, discovery }.to_yaml()
+    };
+    for id in ["on", "1", "1e3", "null", "~", "a: b", "# a", "'", "\"", "- x", " x ", "0x1f", "&a", "*a", "!a", "a\\b"]
+    {
+        let read: Value = serde_saphyr::from_str(&bootstrap(id)).expect("it is YAML");
+        assert_eq!(read["node"]["id"], id);
+    }
+}

@@ -1,1 +1,183 @@
-//! x
+//! The command line: what is asked for, and what `bootstrap`, `crds` and `validate` say.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use tailscale_gateway::{
+    bootstrap::{Discovery, Protocol},
+    cli::{bootstrap_text, validate, write_text},
+    config::{Command, Config, LogFormat, LogLevel, OutputFormat, SourceSpec},
+    model::{Kind, ObjectKey, ObjectName, Problem, Reason},
+};
+use tempfile::TempDir;
+
+fn parse(arguments: &str) -> Result<Config, String> {
+    let words = std::iter::once("tailscale-gateway").chain(arguments.split_whitespace());
+    Config::try_parse_from(words).map_err(|error| error.to_string())
+}
+
+fn command(arguments: &str) -> Command {
+    parse(arguments).unwrap_or_else(|error| panic!("{arguments}: {error}")).command
+}
+
+#[test]
+fn the_definition_of_the_command_line_is_sound() {
+    Config::command().debug_assert();
+}
+
+#[test]
+fn serve_has_the_documented_defaults() {
+    let Config { log, command } = parse("serve --source dir:some/path").expect("good");
+    assert_eq!((log.log_format, log.log_level), (LogFormat::Text, LogLevel::Info));
+    let Command::Serve(serve) = command else { panic!("{command:?}") };
+    assert_eq!(serve.source, SourceSpec::Dir(PathBuf::from("some/path")));
+    assert_eq!(serve.xds_listen.to_string(), "127.0.0.1:18000");
+    assert_eq!(serve.admin_listen.to_string(), "127.0.0.1:8080");
+    assert!(!serve.ports.privileged_ports);
+}
+
+#[test]
+fn every_flag_of_every_command_is_read() {
+    let serve = "--log-format json serve --source dir:/a --xds-listen [::]:1 --admin-listen 0.0.0.0:2 \
+                 --privileged-ports --log-level debug";
+    let Config { log, command: Command::Serve(serve) } = parse(serve).expect("good") else { panic!("it is serve") };
+    assert_eq!((log.log_format, log.log_level.as_str()), (LogFormat::Json, "debug"));
+    assert_eq!((serve.xds_listen.port(), serve.admin_listen.port()), (1, 2));
+    assert!(serve.ports.privileged_ports);
+
+    let bootstrap = "bootstrap --gateway ns/gw --xds cp:1 --node-id me --admin 127.0.0.1:2 --protocol sotw \
+                     --discovery per-type";
+    let Command::Bootstrap(bootstrap) = command(bootstrap) else { panic!("it is bootstrap") };
+    assert_eq!(bootstrap.gateway, ObjectName::new("ns", "gw"));
+    assert_eq!((bootstrap.xds.to_string().as_str(), bootstrap.node_id.as_deref()), ("cp:1", Some("me")));
+    assert_eq!((bootstrap.protocol, bootstrap.discovery), (Protocol::Sotw, Discovery::PerType));
+    assert!(bootstrap_text(&bootstrap, "me").contains("ns/gw"));
+
+    let Command::Translate(translate) = command("translate a b --gateway ns/gw -o json --privileged-ports") else {
+        panic!("it is translate")
+    };
+    assert_eq!(translate.paths, [PathBuf::from("a"), PathBuf::from("b")]);
+    assert_eq!((translate.gateway, translate.output), (Some(ObjectName::new("ns", "gw")), OutputFormat::Json));
+    let Command::Validate(validate) = command("validate a") else { panic!("it is validate") };
+    assert_eq!(validate.paths, [PathBuf::from("a")]);
+    assert!(matches!(command("crds"), Command::Crds));
+}
+
+#[test]
+fn what_can_not_be_meant_is_refused_with_a_word_of_what_to_write() {
+    for (arguments, says) in [
+        ("serve", "--source"),
+        ("serve --source /path", "write dir:PATH"),
+        ("serve --source dir:", "the path is missing"),
+        ("bootstrap", "--gateway"),
+        ("bootstrap --gateway web", "write NAMESPACE/NAME"),
+        ("bootstrap --gateway a/b/c", "write NAMESPACE/NAME"),
+        ("bootstrap --gateway Default/web", "write NAMESPACE/NAME"),
+        ("bootstrap --gateway a/b --xds 127.0.0.1", "write HOST:PORT"),
+        ("bootstrap --gateway a/b --admin localhost:1", "--admin"),
+        ("validate", "PATH"),
+        ("translate", "PATH"),
+    ] {
+        let error = parse(arguments).expect_err(arguments);
+        assert!(error.contains(says), "{arguments}: {error}");
+    }
+    let empty = Config::try_parse_from(["tailscale-gateway", "bootstrap", "--gateway", "a/b", "--node-id", ""]);
+    assert!(empty.is_err());
+}
+
+#[test]
+fn every_flag_has_an_environment_variable_of_its_name_and_help_says_both() {
+    let mut root = Config::command();
+    root.build();
+    for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let help = command.render_long_help().to_string();
+        for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
+            let flag = argument.get_long().expect("every flag has a long name");
+            if ["help", "version"].contains(&flag) {
+                continue;
+            }
+            let variable = format!("TAILSCALE_GATEWAY_{}", flag.to_uppercase().replace('-', "_"));
+            let declared = argument.get_env().and_then(|name| name.to_str());
+            assert_eq!(declared, Some(variable.as_str()), "{} --{flag}", command.get_name());
+            assert!(help.contains(&format!("[env: {variable}=")) && help.contains(&format!("--{flag}")), "{help}");
+        }
+    }
+}
+
+/// A folder with a file of each sort, and the folder itself.
+fn manifests(files: &[(&str, &str)]) -> (TempDir, PathBuf) {
+    let folder = TempDir::with_prefix("cli-").expect("a temporary folder can be made");
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).expect("it can be written");
+    }
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+const GOOD: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: good}\n";
+const UNKNOWN: &str = "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n";
+
+#[test]
+fn validate_says_one_line_for_each_problem_by_file_and_place() {
+    let refused = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ns}\nspec: {ports: [{port: x}]}\n";
+    let (_keep, path) =
+        manifests(&[("a.yaml", &format!("{GOOD}---\n{refused}---\nkind: [\n")), ("b.yaml", GOOD), ("c.yaml", UNKNOWN)]);
+    let found = validate::problems(&[path.clone()], |_| Vec::new()).expect("read");
+    let report = validate::report(&found).replace(&format!("{}/", path.display()), "");
+    let lines: Vec<&str> = report.lines().collect();
+    assert_eq!(lines.len(), 4, "{report}");
+    assert!(lines[0].starts_with("a.yaml: Service ns/s: spec.ports[0].port: "), "{report}");
+    assert!(lines[1].starts_with("a.yaml: line 10, column 7: this is not YAML: "), "{report}");
+    assert!(lines[2].starts_with("b.yaml: Namespace good: ") && lines[2].contains("a.yaml, line 1"), "{report}");
+    assert!(lines[3].starts_with("c.yaml: Widget w: kind: "), "{report}");
+}
+
+#[test]
+fn validate_fails_for_errors_and_not_for_warnings() {
+    for (content, expected) in [(GOOD, ExitCode::SUCCESS), (UNKNOWN, ExitCode::SUCCESS), ("a: [", ExitCode::FAILURE)] {
+        let (_keep, path) = manifests(&[("a.yaml", content)]);
+        let found = validate::problems(&[path], |_| Vec::new()).expect("read");
+        assert_eq!(format!("{:?}", validate::verdict(&found)), format!("{expected:?}"), "{content}");
+    }
+}
+
+#[test]
+fn validate_takes_in_what_others_find_at_the_place_of_the_object() {
+    let (_keep, path) = manifests(&[("a.yaml", GOOD), ("b.yaml", "a: [")]);
+    let found = validate::problems(&[path.clone()], |world| {
+        let object = ObjectKey::new(Kind::Namespace, ObjectName::new("", "good"));
+        let problem = Problem::new(object, "spec", Reason::TargetNotFound, "no such thing");
+        vec![world.locate(&problem), world.locate(&problem)]
+    });
+    let report = validate::report(&found.expect("read")).replace(&format!("{}/", path.display()), "");
+    let (first, rest) = report.split_once('\n').expect("two lines");
+    assert_eq!(first, "a.yaml: Namespace good: spec: no such thing");
+    assert_eq!(rest.lines().count(), 1, "{report}");
+}
+
+/// A reader that fails after some bytes.
+struct Gone(io::ErrorKind);
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is() {
+    assert!(write_text(&mut Gone(io::ErrorKind::BrokenPipe), "text").is_ok());
+    assert!(write_text(&mut Gone(io::ErrorKind::StorageFull), "text").is_err());
+    let mut written = Vec::new();
+    write_text(&mut written, "text").expect("a Vec takes everything");
+    assert_eq!(written, b"text");
+}

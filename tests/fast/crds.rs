@@ -9,11 +9,11 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds")
 }
 
-/// `UPDATE_FILES=1 cargo test crds` writes the files anew.
+/// `TSGW_GENERATE=1 cargo test crds` writes the files anew.
 #[test]
 fn the_crds_folder_holds_exactly_what_the_program_prints() {
     let wanted: BTreeMap<String, String> = crd_files().into_iter().collect();
-    if std::env::var_os("UPDATE_FILES").is_some() {
+    if std::env::var_os("TSGW_GENERATE").is_some() {
         let _ = fs::remove_dir_all(folder());
         fs::create_dir_all(folder()).unwrap();
         for (name, text) in &wanted {
@@ -27,7 +27,7 @@ fn the_crds_folder_holds_exactly_what_the_program_prints() {
         .collect();
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     for (name, text) in &wanted {
-        assert!(&found[name] == text, "crds/{name} is behind the types: UPDATE_FILES=1 cargo test --test fast crds");
+        assert!(&found[name] == text, "crds/{name} is behind the types: TSGW_GENERATE=1 cargo test --test fast crds");
     }
 }
 

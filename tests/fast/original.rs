@@ -1,6 +1,6 @@
 //! Manifests in every shape that the original operator's examples and pages have: what becomes of each.
 //!
-//! A file holds documents and then, as comments, what is found. `UPDATE_FILES=1 cargo test original` writes those anew.
+//! A file holds documents and then, as comments, what is found. `TSGW_GENERATE=1 cargo test original` writes those anew.
 
 use std::{fs, path::Path};
 
@@ -41,7 +41,7 @@ fn manifests_written_for_the_original_operator_are_accepted_or_refused_for_a_sta
         let text = fs::read_to_string(&path).unwrap();
         let manifests = text.split(MARK).next().unwrap();
         let found = findings(manifests);
-        if std::env::var_os("UPDATE_FILES").is_some() {
+        if std::env::var_os("TSGW_GENERATE").is_some() {
             fs::write(&path, format!("{manifests}{found}")).unwrap();
         } else {
             let wanted = &text[manifests.len()..];

@@ -383,7 +383,7 @@ async fn p72_a_connection_whose_client_does_not_read_is_closed() {
 
 #[tokio::test]
 async fn p73_a_connection_that_is_old_enough_is_ended() {
-    let options = ServerOptions { max_connection_age: Some(Duration::from_millis(40)), ..Default::default() };
+    let options = ServerOptions { max_connection_age: Some(Duration::from_secs(1)), ..Default::default() };
     let server = Server::start_with(options).await;
     server.cache.set_ready();
     let mut stream = server.delta(DELTA_ADS).await;
