@@ -2,12 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-#[path = "../support/regex_cases.rs"]
-mod regex_cases;
 #[path = "../support/mod.rs"]
 mod support;
-#[path = "../support/ugly_routes.rs"]
-mod ugly_routes;
 #[path = "../support/xds_script.rs"]
 mod xds_script;
 mod xds_support;
