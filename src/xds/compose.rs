@@ -72,19 +72,26 @@ impl Stream {
         let current = snapshot.view(type_url);
         let mut outcome = Outcome::Idle;
         if self.may_send(type_url, &state) {
-            let order = Order::new(&self.states, &snapshot, self.is_aggregated());
-            release_gone(&mut state, &order, self.options.route_hold, now);
+            let order = Order::new(&self.states, &snapshot, self.is_aggregated(), self.options.route_hold);
+            let unknown_until = order.unknown_until(&state, now);
+            if unknown_until.is_none() && !state.gone.is_empty() {
+                let gone = std::mem::take(&mut state.gone);
+                let (subscription, sent) = (&state.subscription, &state.sent);
+                let is_gone = |name: &Arc<str>| subscription.covers(name) && sent.get(name).is_none();
+                state.resend.extend(gone.into_iter().filter(is_gone));
+            }
             if state.sent.version() == current.version()
                 && state.resend.is_empty()
                 && !state.owes
                 && state.held.is_empty()
+                && state.parked.is_empty()
             {
                 outcome = settle_level(&mut state, current, &mut self.events, type_url);
             } else {
                 let mut composer = Composer {
                     protocol: self.protocol,
                     type_url,
-                    keeps: order.keeps(type_url),
+                    keeps: order.keeps(type_url, unknown_until.is_some()),
                     order,
                     current,
                     clusters: snapshot.view(TypeUrl::Cluster),
@@ -96,6 +103,8 @@ impl Stream {
                 let (draft, step) = composer.draft(&mut state);
                 outcome = composer.finish(&mut state, draft, &step, &mut self.next_nonce);
             }
+            let waits = !state.gone.is_empty() || !state.retained.is_empty();
+            state.keeps_until = unknown_until.filter(|_| type_url == TypeUrl::Cluster && waits);
         }
         self.states[type_url.index()] = Some(state);
         if let Outcome::Send(_, clusters) = &outcome {
@@ -142,25 +151,33 @@ fn accept_silence(state: &mut TypeState) -> Outcome {
     if !state.in_flight.is_empty() {
         return Outcome::Idle;
     }
-    let moved = state.acked.version() != state.sent.version() || state.doubt.is_some();
+    let is_known = state.is_known || state.held.is_empty();
+    let was_doubted = state.doubt.is_some();
+    state.clear_doubt();
+    let moved = state.acked.version() != state.sent.version()
+        || was_doubted && state.doubt.is_none()
+        || is_known != state.is_known;
+    state.is_known = is_known;
     state.acked = Arc::clone(&state.sent);
-    state.doubt = None;
     if moved { Outcome::Moved } else { Outcome::Idle }
-}
-
-/// Lets a reconnected client remove what is gone, once its routes are known or it has waited.
-fn release_gone(state: &mut TypeState, order: &Order<'_>, route_hold: std::time::Duration, now: Instant) {
-    let due = |since: Instant| order.routes_are_known() || now.saturating_duration_since(since) >= route_hold;
-    if let Some((names, _)) = state.gone.take_if(|(_, since)| due(*since)) {
-        state.resend.extend(names.into_iter().filter(|name| state.subscription.covers(name)));
-    }
 }
 
 impl Composer<'_> {
     /// Collects what to send, and says what differs from the client.
     fn draft(&mut self, state: &mut TypeState) -> (Draft, Arc<Step>) {
         let current = self.current;
-        state.parked.retain(|name, refused| current.get(name).is_some_and(|now| now.version() == *refused));
+        let resend = &mut state.resend;
+        let mut is_new = false;
+        state.parked.retain(|name, parked| {
+            let stays = current.get(name).is_some_and(|now| now.version() == parked.version);
+            // What the client may have or not is said again, also when it is gone.
+            if !stays && parked.is_guess {
+                is_new = true;
+                resend.insert(Arc::clone(name));
+            }
+            stays
+        });
+        state.owes |= is_new && self.is_full_state();
         let step =
             if state.sent.version() == current.version() { Arc::default() } else { current.step_from(&state.sent) };
         let mut draft = Draft { is_step: true, ..Draft::default() };
@@ -203,7 +220,7 @@ impl Composer<'_> {
         let old = state.sent.get(name);
         if !state.subscription.covers(name) {
             draft.is_step = false;
-        } else if state.parked.get(name) == Some(&resource.version()) {
+        } else if state.parked.get(name).is_some_and(|parked| parked.version == resource.version()) {
             draft.keep(name, old.cloned());
             if state.resend.remove(name) {
                 match old {
@@ -329,10 +346,13 @@ impl Composer<'_> {
             Some(_) if draft.changes => Kind::Update,
             Some(_) => Kind::Resend,
         };
-        let told = match self.type_url {
-            TypeUrl::Cluster => draft.resources.clone(),
-            _ => Vec::new(),
-        };
+        let mut told = Vec::new();
+        if self.type_url == TypeUrl::Cluster {
+            told.clone_from(&draft.resources);
+            // A full state takes back what the client may have applied although it refused it.
+            let guesses = state.parked.iter().filter(|(_, parked)| parked.is_guess && self.is_full_state());
+            told.extend(guesses.filter_map(|(name, _)| after.get(name)).cloned());
+        }
         let is_step = draft.is_step && !draft.cut;
         let mut counts = (draft.resources.len(), draft.removed.len());
         let (body, contents) = match self.protocol {
@@ -372,6 +392,7 @@ impl Composer<'_> {
             sent_at: self.now,
             after: Arc::clone(&after),
             contents,
+            known_bad: Vec::new(),
         });
         state.sent = after;
         Outcome::Send(response, told)

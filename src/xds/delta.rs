@@ -39,7 +39,8 @@ impl DeltaStream {
             // Envoy asks for clusters first, unless it was warming some when the connection broke. Then they wait for
             // endpoints that it may have already (P38).
             let distrusted = is_aggregated && type_url == TypeUrl::Endpoints && !knows_clusters;
-            state.offered = Some(Offered { versions: request.initial_versions, distrusted, at: now });
+            state.offered = Some(Offered { versions: request.initial_versions, distrusted });
+            state.returned_at = Some(now);
         }
         // A client may wait for the first answer of a wildcard even if it is empty (P42). So it gets one even when it
         // has everything: it costs a few bytes, and no client can be left waiting by it.
@@ -80,20 +81,18 @@ impl Stream {
         let current = snapshot.view(type_url);
         let mut matched = HashSet::new();
         let mut gone = BTreeSet::new();
-        let mut resent = 0;
+        let mut changed = BTreeSet::new();
         for (name, version) in offered.versions.iter().filter(|(name, _)| state.subscription.covers(name)) {
             match current.get(name) {
                 Some(resource) if !offered.distrusted && resource.version().matches(version) => {
                     matched.insert(&**resource.name());
                 }
-                Some(_) => resent += 1,
+                Some(resource) => drop(changed.insert(Arc::clone(resource.name()))),
                 None => drop(gone.insert(self.share(type_url, name))),
             }
         }
         if type_url == TypeUrl::Endpoints {
-            let before = matched.len();
-            self.distrust_sent_clusters(&mut matched);
-            resent += before - matched.len();
+            self.distrust_sent_clusters(&mut matched, &mut changed);
         }
         // All that it has is the snapshot, less what it lacks: so a client that has everything costs no memory.
         let subscription = &state.subscription;
@@ -112,28 +111,36 @@ impl Stream {
         state.sent = super::state::with(current, &lacking);
         state.acked = Arc::clone(&state.sent);
         state.resend.retain(|name| !matched.contains(&**name));
-        let event = Event::Reconnected { type_url, matched: matched.len(), resent, gone: gone.len() };
+        let event = Event::Reconnected { type_url, matched: matched.len(), resent: changed.len(), gone: gone.len() };
         match type_url {
             TypeUrl::Cluster if self.is_aggregated() => {
                 state.base = Some(Arc::clone(&state.sent));
                 for name in &gone {
                     state.resend.remove(name);
                 }
-                // Its routes may name them still: what they hold is not known here.
-                state.gone = (!gone.is_empty()).then_some((gone, offered.at));
+                // Its routes may name them still: what they hold is not known here. What changed may be gone before it is sent.
+                gone.append(&mut changed);
+                state.gone = gone;
             }
-            _ => state.resend.extend(gone),
+            _ => {
+                state.resend.append(&mut gone);
+                state.resend.append(&mut changed);
+            }
         }
         event
     }
 
     /// Clusters that were sent on this stream warm, and wait for endpoints even if the client has them (P38).
-    fn distrust_sent_clusters(&mut self, matched: &mut HashSet<&str>) {
+    fn distrust_sent_clusters(&mut self, matched: &mut HashSet<&str>, changed: &mut BTreeSet<Arc<str>>) {
         let Some(clusters) = self.states[TypeUrl::Cluster.index()].as_mut() else { return };
         let base = clusters.base.take().unwrap_or_default();
-        matched.retain(|name| match (clusters.sent.get(name), base.get(name)) {
-            (Some(sent), Some(known)) => sent.version() == known.version(),
-            (sent, _) => sent.is_none(),
+        matched.retain(|name| {
+            let Some(sent) = clusters.sent.get(name) else { return true };
+            let is_old = base.get(name).is_some_and(|known| known.version() == sent.version());
+            if !is_old {
+                changed.insert(Arc::clone(sent.name()));
+            }
+            is_old
         });
     }
 }

@@ -65,7 +65,8 @@ pub struct DeltaRequest {
 pub struct SotwRequest {
     /// The resource type; may be empty on a stream of one type.
     pub type_url: String,
-    /// The version that the client last accepted. Not used to decide anything (`xds.md` P11, P14).
+    /// The version that the client last accepted. On the first request it says that the client was connected before, and
+    /// nothing more (`xds.md` P14); later it says nothing (P11).
     pub version_info: String,
     /// The nonce of the response that is accepted or refused; empty in the first request.
     pub response_nonce: String,

@@ -7,7 +7,10 @@
 //!
 //! Never changes a state, and never looks at more than what differs between the client and the snapshot.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::state::{Held, TypeState};
 use crate::snapshot::{Resource, Snapshot, TypeUrl, TypeView};
@@ -26,12 +29,13 @@ pub(super) struct Order<'a> {
     states: &'a States,
     snapshot: &'a Snapshot,
     aggregated: bool,
+    route_hold: Duration,
 }
 
 impl<'a> Order<'a> {
     /// `states` may lack the type in question.
-    pub(super) fn new(states: &'a States, snapshot: &'a Snapshot, aggregated: bool) -> Self {
-        Self { states, snapshot, aggregated }
+    pub(super) fn new(states: &'a States, snapshot: &'a Snapshot, aggregated: bool, route_hold: Duration) -> Self {
+        Self { states, snapshot, aggregated, route_hold }
     }
 
     /// A cluster for which a routing resource must wait: one that it names and its predecessor at the client does not, that
@@ -64,12 +68,14 @@ impl<'a> Order<'a> {
         new.find(|name| is_cold(name) && routing.names_cluster(name)).cloned()
     }
 
-    /// Says of each resource that is gone from the snapshot whether the client must keep it for now.
-    pub(super) fn keeps(&self, type_url: TypeUrl) -> Keeps<'a> {
+    /// Says of each resource that is gone from the snapshot whether the client must keep it for now. `is_unknown` is the
+    /// answer of [`Order::unknown_until`].
+    pub(super) fn keeps(&self, type_url: TypeUrl, is_unknown: bool) -> Keeps<'a> {
         if !self.aggregated {
             return Keeps::Nothing;
         }
         match type_url {
+            TypeUrl::Cluster if is_unknown => Keeps::All,
             TypeUrl::Cluster => Keeps::Routed(self.outdated_routing()),
             TypeUrl::Endpoints => match self.state(TypeUrl::Cluster) {
                 Some(clusters) => Keeps::EndpointsOf(clusters, self.snapshot.view(TypeUrl::Cluster)),
@@ -84,11 +90,14 @@ impl<'a> Order<'a> {
         }
     }
 
-    /// Whether the client is known to have no routing resource but those of the snapshot. When it just connected, that takes
-    /// until the first routes are accepted.
-    pub(super) fn routes_are_known(&self) -> bool {
-        let settled = |type_url| self.state(type_url).map(|_| !self.is_behind(type_url));
-        settled(TypeUrl::Route).unwrap_or(false) && settled(TypeUrl::VirtualHost).unwrap_or(true)
+    /// Until when the client may route by what it had on an earlier stream, whose content is not known here. It ends when
+    /// its first routes are accepted.
+    pub(super) fn unknown_until(&self, clusters: &TypeState, now: Instant) -> Option<Instant> {
+        let until = clusters.returned_at.filter(|_| self.aggregated)? + self.route_hold;
+        let is_known = |type_url| self.state(type_url).map(|state| state.is_known);
+        let routes_are_known =
+            is_known(TypeUrl::Route).unwrap_or(false) && is_known(TypeUrl::VirtualHost).unwrap_or(true);
+        (!routes_are_known && now < until).then_some(until)
     }
 
     fn state(&self, type_url: TypeUrl) -> Option<&'a TypeState> {
@@ -99,7 +108,7 @@ impl<'a> Order<'a> {
     fn is_behind(&self, type_url: TypeUrl) -> bool {
         self.state(type_url).is_some_and(|state| {
             let current = self.snapshot.view(type_url).version();
-            state.offered.is_some() || state.views().any(|view| view.version() != current)
+            state.views().any(|view| view.version() != current)
         })
     }
 
@@ -125,7 +134,7 @@ impl<'a> Order<'a> {
 pub(super) enum Keeps<'a> {
     /// None.
     Nothing,
-    /// All, until what may refer to them is replaced (P62, P63).
+    /// All, until what may refer to them is replaced or known (P62, P63).
     All,
     /// Clusters that one of these routing resources names (P58).
     Routed(Vec<Arc<Resource>>),

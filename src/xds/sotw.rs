@@ -27,10 +27,10 @@ impl SotwStream {
             let place = nonce.and_then(|nonce| self.0.state(type_url).position(nonce));
             if nonce != newest {
                 self.0.events.push(Event::StaleNonce { type_url });
-                // It answers nothing and asks for nothing: the client repeats itself with the newest nonce (P13). But what it
-                // accepted, it has.
-                if let Some(place) = place.filter(|_| request.error.is_none()) {
-                    self.0.state(type_url).on_ack(place, now);
+                // It says nothing about the newest response and asks for nothing: the client repeats itself with the newest
+                // nonce (P13). But what it accepted or refused before, it did.
+                if let Some(place) = place {
+                    self.0.on_answer(type_url, place, request.error, now);
                 }
                 return Ok(());
             }
@@ -47,6 +47,9 @@ impl SotwStream {
         };
         let state = self.0.state(type_url);
         let change = state.subscription.sotw(&sets, type_url, &request.names, share);
+        if change.first && !request.version_info.is_empty() {
+            state.returned_at = Some(now);
+        }
         let is_asked = change.first || change.widened.is_some() || !change.asked.is_empty();
         if state.subscription.is_wildcard() || type_url.sotw_is_full_state() {
             state.owes |= is_asked && (state.subscription.is_wildcard() || !state.subscription.names().is_empty());

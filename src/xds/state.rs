@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use super::{
     ErrorDetail, LastNack, NameSet, NameSets, Nonce,
+    stream::Protocol,
     subscription::{Change, Subscription},
 };
 use crate::snapshot::{Resource, Step, TypeUrl, TypeView, Version};
@@ -28,7 +29,8 @@ pub(super) struct TypeState {
     pub(super) sent: Arc<TypeView>,
     /// What the client has accepted.
     pub(super) acked: Arc<TypeView>,
-    /// What the client may have applied of a response that it refused, until it accepts another one.
+    /// What the client may have applied of a response that it refused, until it accepts another one and nothing
+    /// is guessed of it.
     pub(super) doubt: Option<Arc<TypeView>>,
     /// Responses without an answer, oldest first.
     pub(super) in_flight: SmallVec<[InFlight; 1]>,
@@ -41,7 +43,7 @@ pub(super) struct TypeState {
     /// The newest response.
     pub(super) nonce: Option<Nonce>,
     /// Refused content: it is not sent to this stream again.
-    pub(super) parked: BTreeMap<Arc<str>, Version>,
+    pub(super) parked: BTreeMap<Arc<str>, Parked>,
     /// Routing resources that wait for their clusters.
     pub(super) held: BTreeMap<Arc<str>, Held>,
     /// Resources that are gone and that the client still needs: for events and the status only.
@@ -52,8 +54,14 @@ pub(super) struct TypeState {
     pub(super) offered: Option<Offered>,
     /// What the client had already when the stream began; dropped when it is no longer asked for (`xds.md` P38).
     pub(super) base: Option<Arc<TypeView>>,
-    /// Resources that a reconnecting client has and that are gone, and since when they wait to be removed there.
-    pub(super) gone: Option<(BTreeSet<Arc<str>>, Instant)>,
+    /// Resources that a reconnecting client has and that are gone: they wait to be removed there.
+    pub(super) gone: BTreeSet<Arc<str>>,
+    /// When a client began this type that had it on an earlier stream, and so may have more than is known here.
+    pub(super) returned_at: Option<Instant>,
+    /// Whether there was a moment when nothing was in flight and nothing withheld: from then on all is known.
+    pub(super) is_known: bool,
+    /// When removals that wait for the unknown are sent all the same.
+    pub(super) keeps_until: Option<Instant>,
 }
 
 /// A response without an answer.
@@ -63,6 +71,8 @@ pub(super) struct InFlight {
     /// `sent` as it was with this response.
     pub(super) after: Arc<TypeView>,
     pub(super) contents: Contents,
+    /// Resources in it that turned out to be bad when an earlier response was refused.
+    pub(super) known_bad: Vec<Arc<str>>,
 }
 
 /// What is in a response.
@@ -82,12 +92,19 @@ pub(super) struct Held {
     pub(super) cluster: Arc<str>,
 }
 
+/// Refused content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parked {
+    pub(super) version: Version,
+    /// Whether the refusal named nothing in its response, so that the client may as well have applied this.
+    pub(super) is_guess: bool,
+}
+
 /// `initial_resource_versions`.
 pub(super) struct Offered {
     pub(super) versions: Vec<(String, String)>,
     /// Whether everything must be sent all the same.
     pub(super) distrusted: bool,
-    pub(super) at: Instant,
 }
 
 /// What a refusal did.
@@ -116,7 +133,10 @@ impl TypeState {
             was_acked: false,
             offered: None,
             base: None,
-            gone: None,
+            gone: BTreeSet::new(),
+            returned_at: None,
+            is_known: false,
+            keeps_until: None,
         }
     }
 
@@ -167,45 +187,63 @@ impl TypeState {
     pub(super) fn on_ack(&mut self, place: usize, now: Instant) -> std::time::Duration {
         let accepted = self.in_flight.drain(..=place).next_back().expect("the place is that of a response");
         self.acked = accepted.after;
-        self.doubt = None;
+        self.clear_doubt();
         self.was_acked = true;
         now.saturating_duration_since(accepted.sent_at)
+    }
+
+    /// Nothing but what was guessed is in doubt after an acceptance.
+    pub(super) fn clear_doubt(&mut self) {
+        if !self.parked.values().any(|parked| parked.is_guess) {
+            self.doubt = None;
+        }
     }
 
     /// The response in this place is refused (`xds.md` P12).
     ///
     /// Of clusters and listeners Envoy applies what it does not refuse. Of other types it may have stopped at the first bad
     /// one, so the rest is sent once more. That ends: each refusal parks one resource at least, or nothing is sent again.
-    pub(super) fn on_nack(&mut self, type_url: TypeUrl, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
-        if place > 0 {
-            self.on_ack(place - 1, now);
+    pub(super) fn on_nack(
+        &mut self,
+        protocol: Protocol,
+        type_url: TypeUrl,
+        place: usize,
+        error: ErrorDetail,
+        now: Instant,
+    ) -> Refusal {
+        match protocol {
+            Protocol::Delta if place > 0 => drop(self.on_ack(place - 1, now)),
+            // A client may have kept its answer to a full state to itself when a newer one came. What it did not accept stays
+            // new, and is in the newer one too.
+            _ => drop(self.in_flight.drain(..place)),
         }
         let refused = self.in_flight.remove(0);
-        let named = self.culprits(&refused, &error.message);
+        let (culprits, is_guess) = self.culprits(&refused, &error.message);
         let mut parked = Vec::new();
-        let mut restored = Vec::new();
-        for resource in &named {
+        let mut undone = Vec::new();
+        for resource in &culprits {
             let name = resource.name();
-            // Newer content of the same name may be in flight already; then there is nothing to take back.
-            if self.sent.get(name).is_some_and(|sent| sent.version() == resource.version()) {
-                restored.push((Arc::clone(name), self.acked.get(name).cloned()));
-                self.parked.entry(Arc::clone(name)).or_insert(resource.version());
+            undone.push(Undone::of(resource, &self.acked));
+            // Newer content of the same name may be in flight already; then this is not sent again anyway.
+            if version_in(&self.sent, name) == Some(resource.version()) {
+                self.parked.entry(Arc::clone(name)).or_insert(Parked { version: resource.version(), is_guess });
                 parked.push(Arc::clone(name));
             }
         }
-        let partly_applied = matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener);
-        if partly_applied || parked.is_empty() {
-            self.acked = with(&refused.after, &restored);
+        let count = undone.len();
+        if matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener) || parked.is_empty() {
+            self.acked = undo(&refused.after, &undone);
         } else {
-            let before = restored.len();
-            self.take_back_rest(&refused, &mut restored);
-            if restored.len() > before {
-                self.doubt = Some(refused.after);
-            }
+            self.take_back_rest(&refused, &mut undone);
         }
-        self.sent = with(&self.sent, &restored);
+        if is_guess || undone.len() > count {
+            self.doubt = Some(refused.after);
+        }
+        self.sent = undo(&self.sent, &undone);
         for later in &mut self.in_flight {
-            later.after = with(&later.after, &restored);
+            let is_in = |undone: &&Undone| version_in(&later.after, &undone.name) == undone.was;
+            later.known_bad.extend(undone.iter().filter(is_in).map(|undone| Arc::clone(&undone.name)));
+            later.after = undo(&later.after, &undone);
         }
         self.last_nack = Some(LastNack { code: error.code, message: error.message, at: now });
         parked.sort_unstable();
@@ -213,8 +251,8 @@ impl TypeState {
     }
 
     /// The resources of a refused response that are to blame: those that the text names; else those that were new in it; else
-    /// all.
-    fn culprits(&self, refused: &InFlight, text: &str) -> Vec<Arc<Resource>> {
+    /// all. And whether that is a guess.
+    fn culprits(&self, refused: &InFlight, text: &str) -> (Vec<Arc<Resource>>, bool) {
         let mut all = Vec::new();
         let mut collect = |resource: &Arc<Resource>| {
             if self.subscription.covers(resource.name()) {
@@ -230,17 +268,21 @@ impl TypeState {
         let is_new = |resource: &Arc<Resource>| {
             self.acked.get(resource.name()).is_none_or(|known| known.version() != resource.version())
         };
-        if all.iter().any(is_named) {
+        let explained = refused.known_bad.iter().any(|name| names_in(text, name));
+        let is_guess = !explained && !all.iter().any(is_named);
+        if !is_guess {
             all.retain(is_named);
         } else if all.iter().any(is_new) {
             all.retain(is_new);
+        } else if !refused.known_bad.is_empty() {
+            all.clear();
         }
-        all
+        (all, is_guess)
     }
 
     /// Takes back what a refused response held besides the parked resources, so that it is sent again: the client may have
     /// applied it or not.
-    fn take_back_rest(&mut self, refused: &InFlight, restored: &mut Vec<(Arc<str>, Option<Arc<Resource>>)>) {
+    fn take_back_rest(&mut self, refused: &InFlight, undone: &mut Vec<Undone>) {
         let Self { sent, acked, parked, resend, subscription, .. } = self;
         let mut updated = |resource: &Arc<Resource>| {
             let name = resource.name();
@@ -248,8 +290,8 @@ impl TypeState {
                 return;
             }
             // Unless newer content is in flight.
-            if sent.get(name).is_some_and(|sent| sent.version() == resource.version()) {
-                restored.push((Arc::clone(name), acked.get(name).cloned()));
+            if version_in(sent, name) == Some(resource.version()) {
+                undone.push(Undone::of(resource, acked));
                 resend.insert(Arc::clone(name));
             }
         };
@@ -265,7 +307,7 @@ impl TypeState {
             Contents::Full => &[],
         };
         for name in removed.iter().filter(|name| subscription.covers(name) && sent.get(name).is_none()) {
-            restored.push((Arc::clone(name), acked.get(name).cloned()));
+            undone.push(Undone { name: Arc::clone(name), was: None, before: acked.get(name).cloned() });
             resend.insert(Arc::clone(name));
         }
     }
@@ -277,6 +319,35 @@ impl TypeState {
             sent.after = change(&sent.after);
         }
     }
+}
+
+/// A resource of a refused response, and what was there before it.
+struct Undone {
+    name: Arc<str>,
+    /// Nothing if the response removed it.
+    was: Option<Version>,
+    before: Option<Arc<Resource>>,
+}
+
+impl Undone {
+    fn of(resource: &Arc<Resource>, before: &TypeView) -> Self {
+        let name = resource.name();
+        Self { name: Arc::clone(name), was: Some(resource.version()), before: before.get(name).cloned() }
+    }
+}
+
+/// A view in which what was refused is as before, unless the view has something newer.
+fn undo(view: &Arc<TypeView>, undone: &[Undone]) -> Arc<TypeView> {
+    let changes: Vec<_> = undone
+        .iter()
+        .filter(|undone| version_in(view, &undone.name) == undone.was)
+        .map(|undone| (Arc::clone(&undone.name), undone.before.clone()))
+        .collect();
+    with(view, &changes)
+}
+
+fn version_in(view: &TypeView, name: &str) -> Option<Version> {
+    view.get(name).map(|resource| resource.version())
 }
 
 /// A view with some resources put as they are here.

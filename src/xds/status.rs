@@ -129,11 +129,11 @@ impl Stream {
             parked: state
                 .parked
                 .iter()
-                .filter(|(name, version)| refused(name, **version))
-                .map(|(name, version)| (Arc::clone(name), *version))
+                .filter(|(name, parked)| refused(name, parked.version))
+                .map(|(name, parked)| (Arc::clone(name), parked.version))
                 .collect(),
             held: state.held.keys().cloned().collect(),
-            retained: state.retained.iter().cloned().collect(),
+            retained: state.retained.union(&state.gone).cloned().collect(),
         }
     }
 
@@ -160,7 +160,9 @@ fn resource_status(state: &TypeState, current: &TypeView, name: &Arc<str>) -> Re
     let (wanted, sent) = (version_in(current), version_in(&state.sent));
     let client_state = match (wanted, sent) {
         (None, None) => ClientState::Missing,
-        (Some(wanted), _) if state.parked.get(name) == Some(&wanted) => ClientState::Refused,
+        (Some(wanted), _) if state.parked.get(name).is_some_and(|parked| parked.version == wanted) => {
+            ClientState::Refused
+        }
         (wanted, sent) if wanted != sent => ClientState::Behind,
         _ if version_in(&state.acked) == sent => ClientState::Acked,
         _ => ClientState::Sent,

@@ -127,12 +127,13 @@ impl Stream {
 
     /// Takes the client's answer to the response in this place.
     pub(super) fn on_answer(&mut self, type_url: TypeUrl, place: usize, error: Option<ErrorDetail>, now: Instant) {
+        let protocol = self.protocol;
         let state = self.state(type_url);
         let event = match error {
             None => Event::Ack { type_url, latency: state.on_ack(place, now) },
             Some(error) => {
                 let (code, message) = (error.code, error.message.clone());
-                let refusal = state.on_nack(type_url, place, error, now);
+                let refusal = state.on_nack(protocol, type_url, place, error, now);
                 Event::Nack { type_url, latency: refusal.latency, code, message, parked: refusal.parked }
             }
         };
@@ -173,8 +174,8 @@ impl Stream {
             |type_url: TypeUrl| self.states[type_url.index()].as_deref().filter(|state| self.may_send(type_url, state));
         let held =
             ROUTING.into_iter().filter_map(sendable).flat_map(|state| state.held.values().map(|held| held.since));
-        let gone = sendable(TypeUrl::Cluster).and_then(|state| state.gone.as_ref()).map(|(_, since)| *since);
-        held.chain(gone).min().map(|since| since + self.options.route_hold)
+        let kept = sendable(TypeUrl::Cluster).and_then(|state| state.keeps_until);
+        held.map(|since| since + self.options.route_hold).chain(kept).min()
     }
 
     pub(super) fn unknown_types(&self) -> &[String] {

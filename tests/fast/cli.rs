@@ -11,8 +11,9 @@ use clap::{CommandFactory as _, Parser as _};
 use tailscale_gateway::{
     bootstrap::{Discovery, Protocol},
     cli::{bootstrap_text, validate, write_text},
-    config::{Command, Config, LogFormat, LogLevel, OutputFormat, SourceSpec},
+    config::{Command, Config, LogLevel, OutputFormat, SourceSpec},
     model::{Kind, ObjectKey, ObjectName, Problem, Reason},
+    telemetry::LogFormat,
 };
 use tempfile::TempDir;
 
@@ -38,7 +39,7 @@ fn serve_has_the_documented_defaults() {
     assert_eq!(serve.source, SourceSpec::Dir(PathBuf::from("some/path")));
     assert_eq!(serve.xds_listen.to_string(), "127.0.0.1:18000");
     assert_eq!(serve.admin_listen.to_string(), "127.0.0.1:8080");
-    assert!(!serve.ports.privileged_ports);
+    assert!(!serve.compile.privileged_ports);
 }
 
 #[test]
@@ -48,7 +49,7 @@ fn every_flag_of_every_command_is_read() {
     let Config { log, command: Command::Serve(serve) } = parse(serve).expect("good") else { panic!("it is serve") };
     assert_eq!((log.log_format, log.log_level.as_str()), (LogFormat::Json, "debug"));
     assert_eq!((serve.xds_listen.port(), serve.admin_listen.port()), (1, 2));
-    assert!(serve.ports.privileged_ports);
+    assert!(serve.compile.privileged_ports);
 
     let bootstrap = "bootstrap --gateway ns/gw --xds cp:1 --node-id me --admin 127.0.0.1:2 --protocol sotw \
                      --discovery per-type";

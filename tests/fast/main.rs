@@ -1,9 +1,12 @@
 //! The fast tests, in one binary.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(unreachable_pub, reason = "nothing in a test binary is reached from outside")]
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/xds_play.rs"]
+mod xds_play;
 #[path = "../support/xds_script.rs"]
 mod xds_script;
 mod xds_support;
@@ -24,6 +27,7 @@ mod original;
 mod telemetry;
 mod watch;
 mod xds_delta;
+mod xds_model;
 mod xds_order;
 mod xds_server;
 mod xds_services;

@@ -111,11 +111,12 @@ fn a_byte_order_mark_and_line_ends_of_windows_do_no_harm() {
     let read = yaml("\u{feff}name: a\r\n---\r\nname: b\r\n...\r\n");
     assert_eq!(names(&read), ["a", "b"]);
     assert_eq!(read.problems, []);
+    assert_eq!(names(&super::manifest::read(Format::Json, "\u{feff}{\"name\":\r\n\"a\"}".as_bytes())), ["a"]);
 }
 
 #[test]
 fn a_directive_belongs_to_the_document_after_it() {
-    let read = yaml("%YAML 1.2\n---\nname: a\n...\n%YAML 1.2\n# comment\n---\nname: b\n");
+    let read = yaml("%YAML 1.2\n---\nname: a\n...\n%TAG !e! tag:example.com,2000:\n# comment\n---\nname: !e!text b\n");
     assert_eq!(names(&read), ["a", "b"]);
     assert_eq!(read.problems, []);
 }

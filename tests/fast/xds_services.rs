@@ -270,9 +270,12 @@ impl Log {
 async fn p12_a_refusal_is_logged_with_everything_needed_to_find_its_cause() {
     let log = Log::default();
     let writer = log.clone();
-    let _guard = tracing::subscriber::set_default(
-        subscriber(LogFormat::Json, "tailscale_gateway=info", move || writer.clone(), false).unwrap(),
-    );
+    let level = "tailscale_gateway=info";
+    let _guard =
+        tracing::subscriber::set_default(subscriber(LogFormat::Json, level, move || writer.clone(), false).unwrap());
+    // While there is a single subscriber, tracing lets the thread that first passes a log line decide for all threads
+    // whether anyone wants it; other tests' threads have no subscriber.
+    let _second = tracing::Dispatch::new(subscriber(LogFormat::Json, level, io::sink, false).unwrap());
     let server = Server::start().await;
     let envoy = envoy_in_every_state(&server, "envoy-1").await;
     let opened = log.find("xDS stream opened").unwrap();
