@@ -100,7 +100,7 @@ fn route_of(pattern: &str) -> Route {
     }
 }
 
-fn any(message: &(impl Message + Name)) -> Any {
+fn any(message: &impl Name) -> Any {
     fn url<M: Name>(_: &M) -> String {
         M::type_url()
     }
