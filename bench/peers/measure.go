@@ -20,25 +20,24 @@ import (
 
 // result is one line of output. Times are in microseconds, from the change to the last stream's bytes being ready.
 type result struct {
-	Peer       string  `json:"peer"`
-	Change     string  `json:"change"`
-	Names      string  `json:"names"`
-	Resources  int     `json:"resources"`
-	Streams    int     `json:"streams"`
-	Rounds     int     `json:"rounds"`
-	Median     float64 `json:"median_us"`
-	Low        float64 `json:"p10_us"`
-	High       float64 `json:"p90_us"`
-	Allocated  uint64  `json:"allocated_bytes"`
-	HeapStream int64   `json:"heap_bytes_per_stream"`
-	Bytes      int     `json:"response_bytes"`
+	Peer      string  `json:"peer"`
+	Change    string  `json:"change"`
+	Names     string  `json:"names"`
+	Resources int     `json:"resources"`
+	Streams   int     `json:"streams"`
+	Rounds    int     `json:"rounds"`
+	Median    float64 `json:"median_us"`
+	Low       float64 `json:"p10_us"`
+	High      float64 `json:"p90_us"`
+	Allocated uint64  `json:"allocated_bytes"`
+	Bytes     int     `json:"response_bytes"`
 }
 
 func measure(args []string) error {
 	flags := flag.NewFlagSet("measure", flag.ExitOnError)
 	folder := flags.String("world", "", "folder with resources.pb and changes.pb")
 	name := flags.String("cache", "snapshot", "snapshot or linear")
-	kind := flags.String("change", "endpoint", "endpoint or route")
+	kind := flags.String("change", "endpoint", "endpoint, route, or cold: all of it for the first time")
 	names := flags.String("names", "explicit", "how endpoints are subscribed: explicit or wildcard")
 	streams := flags.Int("streams", 1, "how many Envoys")
 	rounds := flags.Int("rounds", 200, "changes at most")
@@ -50,27 +49,38 @@ func measure(args []string) error {
 	if err != nil {
 		return err
 	}
-	peer, err := newPeer(*name, from)
-	if err != nil {
+	var envoys []*envoy
+	var round sync.WaitGroup
+	connect := func() error {
+		peer, err := newPeer(*name, from)
+		if err != nil {
+			return err
+		}
+		for _, old := range envoys {
+			close(old.answers)
+		}
+		envoys = make([]*envoy, *streams)
+		for place := range envoys {
+			envoys[place] = newEnvoy(peer, from, place, *names == "wildcard", &round)
+		}
+		round.Wait()
+		return nil
+	}
+	if err := connect(); err != nil {
 		return err
 	}
-	before := heap()
-	envoys := make([]*envoy, *streams)
-	var round sync.WaitGroup
-	for place := range envoys {
-		envoys[place] = newEnvoy(peer, from, place, *names == "wildcard", &round)
-	}
-	round.Wait()
-	perStream := (heap() - before) / int64(*streams)
-
 	times := []float64{}
 	shape := 0
 	var size int
 	change := func() (time.Duration, error) {
+		began := time.Now()
+		if *kind == "cold" {
+			err := connect()
+			return time.Since(began), err
+		}
 		shape = 1 - shape
 		round.Add(len(envoys))
-		began := time.Now()
-		if err := peer.flip(*kind, shape); err != nil {
+		if err := envoys[0].peer.flip(*kind, shape); err != nil {
 			return 0, err
 		}
 		round.Wait()
@@ -100,18 +110,8 @@ func measure(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(result{
 		Peer: *name, Change: *kind, Names: *names, Resources: len(from.byType[resource.ClusterType]), Streams: *streams,
 		Rounds: len(times), Median: at(0.5), Low: at(0.1), High: at(0.9),
-		Allocated:  (stats.TotalAlloc - allocated) / uint64(len(times)),
-		HeapStream: perStream, Bytes: size,
+		Allocated: (stats.TotalAlloc - allocated) / uint64(len(times)), Bytes: size,
 	})
-}
-
-// heap is the live heap after a collection.
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return int64(stats.HeapAlloc)
 }
 
 // envoy is the cache's side of one delta ADS stream: what go-control-plane's server keeps for it and does with it, without

@@ -22,6 +22,7 @@ mod manifest;
 mod original;
 mod telemetry;
 mod watch;
+mod work;
 mod xds_delta;
 mod xds_order;
 mod xds_server;
