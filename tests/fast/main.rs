@@ -27,6 +27,7 @@ mod original;
 mod telemetry;
 mod watch;
 mod xds_cost;
+mod work;
 mod xds_delta;
 mod xds_model;
 mod xds_order;
