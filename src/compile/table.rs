@@ -195,7 +195,7 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
             rows.push(((0, &route.precedence.matching, true, 0, &entry.scoped.object, route.precedence.place), route));
         }
     }
-    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    rows.sort_by_key(|(place, _)| *place);
 
     let shell = VirtualHost { name: domain.to_string(), domains: vec![domain.to_string()], ..Default::default() };
     let len = shell.encoded_len() + rows.iter().map(|(_, entry)| entry.bytes.len()).sum::<usize>();

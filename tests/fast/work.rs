@@ -4,6 +4,7 @@
 #[path = "../../bench/envoy.rs"]
 mod envoy;
 #[path = "../../bench/world.rs"]
+#[allow(dead_code, reason = "the benches use the rest of it")]
 mod world;
 
 use envoy::{Envoy, Names};

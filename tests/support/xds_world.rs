@@ -95,19 +95,6 @@ impl Received {
         assert_eq!((self.resources.len(), self.removed.len()), (response.resources, response.removed), "{self:?}");
         self
     }
-
-    /// Applies it to what a client has; a full state replaces it.
-    pub fn apply(&self, has: &mut BTreeMap<String, String>, is_full_state: bool) {
-        if is_full_state {
-            has.clear();
-        }
-        for (name, content, _) in &self.resources {
-            has.insert(name.clone(), content.clone());
-        }
-        for name in &self.removed {
-            has.remove(name);
-        }
-    }
 }
 
 fn bytes_of(response: &Response) -> Bytes {
