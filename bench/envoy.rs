@@ -12,7 +12,7 @@ use tailscale_gateway::{
 
 /// How an Envoy asks for endpoints. (By name, unless an experiment says otherwise.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
+pub(crate) enum Names {
     /// Each cluster's by its name.
     Explicit,
     /// All by `*`.
@@ -20,7 +20,7 @@ pub enum Names {
 }
 
 /// A stream.
-pub struct Envoy {
+pub(crate) struct Envoy {
     machine: DeltaStream,
     control_plane: ControlPlane,
 }
@@ -28,7 +28,7 @@ pub struct Envoy {
 impl Envoy {
     /// A stream that has subscribed to everything, has been sent it and has accepted it: clusters and listeners by wildcard,
     /// the rest by name.
-    pub fn connect(options: &Options, names: Names, snapshot: &Arc<Snapshot>) -> Self {
+    pub(crate) fn connect(options: &Options, names: Names, snapshot: &Arc<Snapshot>) -> Self {
         let machine = DeltaStream::new(Scope::Aggregated, options.clone());
         let mut envoy = Self { machine, control_plane: ControlPlane::new("bench") };
         for type_url in [TypeUrl::Cluster, TypeUrl::Endpoints, TypeUrl::Listener, TypeUrl::Route] {
@@ -48,7 +48,7 @@ impl Envoy {
 
     /// Takes a snapshot, makes everything ready to be written that it has to be sent, and accepts it. Answers how many
     /// responses there were, and their bytes.
-    pub fn answer(&mut self, snapshot: &Arc<Snapshot>) -> (usize, usize) {
+    pub(crate) fn answer(&mut self, snapshot: &Arc<Snapshot>) -> (usize, usize) {
         self.machine.on_snapshot(snapshot, Instant::now());
         let (mut responses, mut bytes) = (0, 0);
         while let Some(response) = self.machine.next_response(Instant::now()) {

@@ -12,7 +12,7 @@ use tailscale_gateway::{
 
 /// Where the routes stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub(crate) enum Shape {
     /// Each has a hostname of its own: as many virtual hosts as routes.
     Hosts,
     /// None has a hostname: one virtual host with all routes, told apart by their paths.
@@ -21,16 +21,16 @@ pub enum Shape {
 
 /// A world of some size.
 #[derive(Clone, Copy, Debug)]
-pub struct World {
+pub(crate) struct World {
     /// Where the routes stand.
-    pub shape: Shape,
+    pub(crate) shape: Shape,
     /// How many routes there are, and Services, and EndpointSlices.
-    pub routes: usize,
+    pub(crate) routes: usize,
 }
 
 /// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// The path that one route matches.
     Route,
     /// The Service that one route leads to: its cluster and endpoints come or go with it.
@@ -41,10 +41,10 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 3] = [Kind::Route, Kind::Backend, Kind::Endpoint];
+    pub(crate) const ALL: [Kind; 3] = [Kind::Route, Kind::Backend, Kind::Endpoint];
 
     /// Its name in reports, and in the commands of `streams serve`.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Kind::Route => "route",
             Kind::Backend => "backend",
@@ -56,23 +56,23 @@ impl Kind {
 const NAMESPACE: &str = "bench";
 
 /// The Gateway.
-pub fn gateway() -> ObjectName {
+pub(crate) fn gateway() -> ObjectName {
     ObjectName::new(NAMESPACE, "web")
 }
 
 impl World {
     /// A world in which every route has a hostname.
-    pub fn hosts(routes: usize) -> Self {
+    pub(crate) fn hosts(routes: usize) -> Self {
         Self { shape: Shape::Hosts, routes }
     }
 
     /// A world in which all routes share a virtual host.
-    pub fn one_host(routes: usize) -> Self {
+    pub(crate) fn one_host(routes: usize) -> Self {
         Self { shape: Shape::OneHost, routes }
     }
 
     /// Every object, as a source would hand them over at the start.
-    pub fn changes(self) -> Vec<Change> {
+    pub(crate) fn changes(self) -> Vec<Change> {
         let mut objects = vec![
             read(
                 "gateway.networking.k8s.io/v1",
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// An object in the middle, after its change and as it was before.
-    pub fn change(self, kind: Kind) -> [Change; 2] {
+    pub(crate) fn change(self, kind: Kind) -> [Change; 2] {
         let number = self.routes / 2;
         let [after, before] = match kind {
             Kind::Route | Kind::Backend => [self.route(number, Some(kind)), self.route(number, None)],
@@ -166,16 +166,16 @@ fn parse<T: serde::de::DeserializeOwned>(object: Value) -> Arc<T> {
 }
 
 /// A world, compiled and published.
-pub struct Served {
+pub(crate) struct Served {
     /// Takes changes.
-    pub pipeline: Pipeline,
+    pub(crate) pipeline: Pipeline,
     /// Where snapshots are.
-    pub cache: Arc<SnapshotCache>,
+    pub(crate) cache: Arc<SnapshotCache>,
 }
 
 impl Served {
     /// Compiles a world.
-    pub fn new(changes: Vec<Change>) -> Self {
+    pub(crate) fn new(changes: Vec<Change>) -> Self {
         let cache = Arc::new(SnapshotCache::new());
         let mut pipeline = Pipeline::new(Compiler::default(), Arc::clone(&cache));
         let applied = pipeline.apply(changes);

@@ -42,7 +42,7 @@ struct Named {
 
 /// What all Envoys together received.
 #[derive(Default)]
-pub struct Received {
+pub(crate) struct Received {
     responses: AtomicUsize,
     resources: AtomicUsize,
     news: Notify,
@@ -50,17 +50,17 @@ pub struct Received {
 
 impl Received {
     /// How many responses were received.
-    pub fn responses(&self) -> usize {
+    pub(crate) fn responses(&self) -> usize {
         self.responses.load(Ordering::Acquire)
     }
 
     /// Waits until this many responses were received.
-    pub async fn responses_are(&self, wanted: usize) {
+    pub(crate) async fn responses_are(&self, wanted: usize) {
         self.are(&self.responses, wanted).await;
     }
 
     /// Waits until this many resources were received.
-    pub async fn resources_are(&self, wanted: usize) {
+    pub(crate) async fn resources_are(&self, wanted: usize) {
         self.are(&self.resources, wanted).await;
     }
 
@@ -77,7 +77,7 @@ impl Received {
 }
 
 /// An Envoy's subscriptions to endpoints: the names of its clusters.
-pub async fn cluster_names(server: SocketAddr) -> Result<(Vec<String>, usize)> {
+pub(crate) async fn cluster_names(server: SocketAddr) -> Result<(Vec<String>, usize)> {
     let mut stream = Stream::open(server, "names").await?;
     let mut counted = Vec::new();
     for type_url in [TypeUrl::Cluster, TypeUrl::Listener] {
@@ -98,7 +98,7 @@ pub async fn cluster_names(server: SocketAddr) -> Result<(Vec<String>, usize)> {
 }
 
 /// Runs an Envoy that subscribes to everything; ends when the server ends the stream.
-pub async fn run(server: SocketAddr, number: usize, clusters: Arc<Vec<String>>, received: Arc<Received>) -> Result {
+pub(crate) async fn run(server: SocketAddr, number: usize, clusters: Arc<Vec<String>>, received: Arc<Received>) -> Result {
     let mut stream = Stream::open(server, &format!("envoy-{number}")).await?;
     stream.subscribe(TypeUrl::Cluster, Vec::new());
     // As Envoy does, the rest when it has the clusters, of which a server may send some at a time.

@@ -26,7 +26,7 @@ const QUIET: Duration = Duration::from_millis(60);
 
 /// Measures a server and prints the result as a line of JSON.
 #[expect(clippy::print_stdout, reason = "the result is the purpose")]
-pub fn drive(command: &[String], streams: usize) -> Result {
+pub(crate) fn drive(command: &[String], streams: usize) -> Result {
     let mut server = Server::start(command)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {

@@ -15,6 +15,7 @@ mod client;
 mod drive;
 mod serve;
 #[path = "../world.rs"]
+#[allow(dead_code, reason = "shared with the bench `change`")]
 mod world;
 
 use std::{

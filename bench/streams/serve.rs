@@ -15,7 +15,7 @@ use super::{
 
 /// Serves a world until standard input ends.
 #[expect(clippy::print_stdout, reason = "standard output is the protocol")]
-pub fn serve(world: World) -> Result {
+pub(crate) fn serve(world: World) -> Result {
     let Served { mut pipeline, cache } = Served::new(world.changes());
     let runtime = tokio::runtime::Runtime::new()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;

@@ -2,9 +2,10 @@
 //! much there is besides what changed.
 
 #[path = "../../bench/envoy.rs"]
+#[allow(dead_code, reason = "shared with the benches")]
 mod envoy;
 #[path = "../../bench/world.rs"]
-#[allow(dead_code, reason = "the benches use the rest of it")]
+#[allow(dead_code, reason = "shared with the benches")]
 mod world;
 
 use envoy::{Envoy, Names};
