@@ -20,7 +20,7 @@ use super::{
     stream::Protocol,
     subscription::{Change, Subscription},
 };
-use crate::snapshot::{Resource, Step, TypeUrl, TypeView, Version};
+use crate::snapshot::{Resource, Step, TypeView, Version};
 
 /// A type's state on a stream.
 pub(super) struct TypeState {
@@ -201,16 +201,10 @@ impl TypeState {
 
     /// The response in this place is refused (`xds.md` P12).
     ///
-    /// Of clusters and listeners Envoy applies what it does not refuse. Of other types it may have stopped at the first bad
-    /// one, so the rest is sent once more. That ends: each refusal parks one resource at least, or nothing is sent again.
-    pub(super) fn on_nack(
-        &mut self,
-        protocol: Protocol,
-        type_url: TypeUrl,
-        place: usize,
-        error: ErrorDetail,
-        now: Instant,
-    ) -> Refusal {
+    /// The client may have applied the rest or not: of clusters and listeners Envoy applies what it does not refuse, but
+    /// nothing at all when it refuses one while it decodes the response (a constraint of the message is violated); of other
+    /// types it stops at the first bad one. So the rest is sent once more. That ends: each time it is less.
+    pub(super) fn on_nack(&mut self, protocol: Protocol, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
         match protocol {
             Protocol::Delta if place > 0 => drop(self.on_ack(place - 1, now)),
             // A client may have kept its answer to a full state to itself when a newer one came. What it did not accept stays
@@ -231,8 +225,9 @@ impl TypeState {
             }
         }
         let count = undone.len();
-        if matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener) || parked.is_empty() {
-            self.acked = undo(&refused.after, &undone);
+        if culprits.is_empty() && refused.known_bad.is_empty() {
+            // Nothing to leave out: what was refused is not sent again.
+            self.acked = Arc::clone(&refused.after);
         } else {
             self.take_back_rest(&refused, &mut undone);
         }
@@ -242,7 +237,7 @@ impl TypeState {
         self.sent = undo(&self.sent, &undone);
         for later in &mut self.in_flight {
             let is_in = |undone: &&Undone| version_in(&later.after, &undone.name) == undone.was;
-            later.known_bad.extend(undone.iter().filter(is_in).map(|undone| Arc::clone(&undone.name)));
+            later.known_bad.extend(undone[..count].iter().filter(is_in).map(|undone| Arc::clone(&undone.name)));
             later.after = undo(&later.after, &undone);
         }
         self.last_nack = Some(LastNack { code: error.code, message: error.message, at: now });
