@@ -229,6 +229,7 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
         path("regex-back", "RegularExpression", r"/(a)\1"),
         path("regex-times", "RegularExpression", "/a{1001,}"),
         path("regex-large", "RegularExpression", "/((((a{100}){100}){100}){100}){100}"),
+        path("regex-class", "RegularExpression", r"/\p{Greek}+"),
         path("relative", "PathPrefix", "no-slash"),
         path("query", "Exact", "/a?b"),
         path("dots", "PathPrefix", "/a/../b"),

@@ -17,6 +17,9 @@ use crate::{
 /// How many connections send requests.
 const CONNECTIONS: usize = 4;
 
+/// How many requests end between one change and the next, at least.
+const BETWEEN: u64 = 8;
+
 /// Not one request failed.
 async fn flawless(load: Load) -> Tally {
     // More of it, so that what came last is under load too.
@@ -45,6 +48,7 @@ async fn no_request_fails_while_a_route_moves_between_backends_200_times() {
     for backend in ["green", "blue"].into_iter().cycle().take(200) {
         site.manifests.write("route.yaml", route_to("all", backend));
         site.until_from(backend, "/").await;
+        load.wait_for(BETWEEN).await;
     }
     let tally = flawless(load).await;
     assert_eq!(tally.by_backend.len(), 2, "{tally:?}");
@@ -60,11 +64,13 @@ async fn no_request_fails_while_a_route_moves_to_clusters_that_come_and_go() {
         let both = documents(&[service(&name, &[green.address()]), route_to("all", &name)]);
         site.manifests.write("route.yaml", both);
         site.until_from("green", "/").await;
+        load.wait_for(BETWEEN).await;
         // In one step the route goes back and the Service it used is gone.
         site.manifests.write("route.yaml", route_to("all", "blue"));
         site.until_from("blue", "/").await;
         let gone = |clusters: &Value| !clusters.to_string().contains(&cluster);
         site.envoy.wait_for_clusters(&format!("{cluster} to be withdrawn"), gone).await;
+        load.wait_for(BETWEEN).await;
     }
     let tally = flawless(load).await;
     assert!(tally.by_backend["green"] > 0 && tally.by_backend["blue"] > 0, "{tally:?}");
@@ -94,6 +100,7 @@ async fn no_request_fails_while_the_endpoints_of_a_service_change() {
         site.envoy.wait_for_clusters(&format!("endpoints {turn:?}"), hosts).await;
         let newest = ["a", "b", "c"][turn[turn.len() - 1]];
         site.until_from(newest, "/").await;
+        load.wait_for(BETWEEN).await;
     }
     let tally = flawless(load).await;
     assert_eq!(tally.by_backend.len(), 3, "{tally:?}");
@@ -109,9 +116,11 @@ async fn no_request_fails_while_listeners_are_added_and_removed() {
         site.manifests.write("gateway.yaml", gateway(&both));
         let there = client::get(other.address(), "/");
         until_answered("the new listener", &there, |response| response.status == 200).await;
+        load.wait_for(BETWEEN).await;
         site.manifests.write("gateway.yaml", gateway(&both[..1]));
         let gone = |stats: &BTreeMap<String, u64>| stats["listener_manager.total_listeners_active"] == 1;
         site.envoy.wait_for_stats("the listener to be gone", gone).await;
+        load.wait_for(BETWEEN).await;
     }
     flawless(load).await;
 }
