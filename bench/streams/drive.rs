@@ -35,9 +35,10 @@ pub(crate) fn drive(command: &[String], streams: usize) -> Result {
         let (clusters, listeners) = client::cluster_names(server.address).await?;
         let clusters = Arc::new(clusters);
         let each = 2 * clusters.len() + listeners + 1;
-        let mut connect = |tasks: &mut JoinSet<Result>, from: usize, to: usize| {
+        let address = server.address;
+        let connect = |tasks: &mut JoinSet<Result>, from: usize, to: usize| {
             for number in from..to {
-                tasks.spawn(client::run(server.address, number, Arc::clone(&clusters), Arc::clone(&received)));
+                tasks.spawn(client::run(address, number, Arc::clone(&clusters), Arc::clone(&received)));
             }
         };
         // The first few make the server allocate what it needs once.

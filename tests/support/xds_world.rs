@@ -1,6 +1,6 @@
 //! A world for the protocol's machines: resources with a name and a content, and clients that read what is really sent.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
