@@ -170,7 +170,7 @@ impl Composer<'_> {
         state.parked.retain(|name, parked| {
             let stays = current.get(name).is_some_and(|now| now.version() == parked.version);
             // What the client may have or not is said again, also when it is gone.
-            if !stays && parked.is_guess {
+            if !stays && parked.is_unsure {
                 resend.insert(Arc::clone(name));
             }
             stays
@@ -349,8 +349,8 @@ impl Composer<'_> {
         if self.type_url == TypeUrl::Cluster {
             told.clone_from(&draft.resources);
             // A full state takes back what the client may have applied although it refused it.
-            let guesses = state.parked.iter().filter(|(_, parked)| parked.is_guess && self.is_full_state());
-            told.extend(guesses.filter_map(|(name, _)| after.get(name)).cloned());
+            let unsure = state.parked.iter().filter(|(_, parked)| parked.is_unsure && self.is_full_state());
+            told.extend(unsure.filter_map(|(name, _)| after.get(name)).cloned());
         }
         let is_step = draft.is_step && !draft.cut;
         let mut counts = (draft.resources.len(), draft.removed.len());
