@@ -14,6 +14,7 @@ mod compiled_routes;
 mod continuity;
 mod endpoints;
 mod envoys;
+mod golden;
 mod process;
 mod quickstart;
 mod readme;
