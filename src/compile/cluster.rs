@@ -204,13 +204,8 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &E
         health_checks: endpoint
             .health_check
             .iter()
-<<<<<<< HEAD
-            .filter(|check| check.enabled && health_path_problem(check).is_none())
-            .map(|check| health_check(check, target))
-=======
             .filter(|check| check.enabled)
             .filter_map(|check| health_check(check, endpoint, target))
->>>>>>> 2a0bcd9 (WIP2)
             .collect(),
         outlier_detection: Some(outlier_detection()),
         ..common(protocol)
@@ -253,26 +248,14 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
     }
 }
 
-<<<<<<< HEAD
 /// What is wrong with the path of a health check, so that it can not be made. Envoy writes the path into the request as it
 /// is, and refuses a cluster over a line break in it.
-pub(super) fn health_path_problem(check: &EndpointHealthCheck) -> Option<String> {
-    let path = &check.path;
-    (!path.starts_with('/') || path.bytes().any(|byte| !byte.is_ascii_graphic())).then(|| {
-        format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check")
-    })
-}
-
-fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {
-=======
-/// What is wrong with the path of a health check. Envoy refuses a cluster with control characters in it, and asks for what
-/// no server understands otherwise.
 pub(super) fn health_check_problem(endpoint: &TailscaleEndpoint) -> Option<String> {
     let check = endpoint.health_check.as_ref().filter(|check| check.enabled)?;
     let path = &check.path;
     let good = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
     (endpoint.protocol != EndpointProtocol::Grpc && !good).then(|| {
-        format!("{path:?} is no path to ask for: begin with a slash and encode what is not printable ASCII; it is not checked")
+        format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check")
     })
 }
 
@@ -293,7 +276,6 @@ fn health_check(
             ..Default::default()
         }),
     };
->>>>>>> 2a0bcd9 (WIP2)
     let count = |count: u32| Some(UInt32Value { value: count.max(1) });
     Some(EnvoyHealthCheck {
         interval: duration(check.interval.as_std()),

@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
-<<<<<<< HEAD
-    cluster::{endpoint_target, health_path_problem},
-=======
     cluster::{endpoint_target, health_check_problem},
->>>>>>> 2a0bcd9 (WIP2)
     gateway::class_is_ours,
     objects::generation,
     scope::EndpointConflict,
@@ -139,12 +135,7 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             }
             _ => {}
         }
-<<<<<<< HEAD
-        let check = endpoint.health_check.as_ref().filter(|check| check.enabled);
-        if let Some(message) = check.and_then(health_path_problem) {
-=======
         if let Some(message) = health_check_problem(endpoint) {
->>>>>>> 2a0bcd9 (WIP2)
             problem("healthCheck.path", Reason::UnsupportedValue, message);
         }
         let first = endpoints.spec.endpoints.iter().position(|other| other.name == endpoint.name);
