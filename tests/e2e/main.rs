@@ -15,6 +15,7 @@ mod continuity;
 mod endpoints;
 mod envoys;
 mod grpc_client;
+mod golden;
 mod process;
 mod quickstart;
 mod readme;
