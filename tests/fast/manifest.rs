@@ -1,7 +1,11 @@
 //! One file's text and what is read from it.
 
-use std::{fs, path::Path};
+use std::{fs, panic::catch_unwind, path::PathBuf};
 
+use proptest::{
+    prelude::*,
+    sample::{self, Index},
+};
 use serde_json::json;
 use tailscale_gateway::source::manifest::{Format, MAX_FILE_BYTES, Manifest, decode, read};
 
@@ -165,17 +169,50 @@ fn ten_megabytes_of_documents_are_read_and_so_is_one_of_three_hundred_thousand_v
     assert_eq!(read.documents.len(), count + 1);
 }
 
-#[test]
-fn what_the_fuzzer_found_worth_keeping_still_holds() {
+fn corpus() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = repository().join("fuzz/corpus/manifest");
-    let mut files: Vec<_> =
-        fs::read_dir(&folder).expect("there is a corpus").map(|entry| entry.expect("listed").path()).collect();
+    let entries = fs::read_dir(&folder).expect("there is a corpus");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("listed").path()).collect();
     files.sort();
     assert!(files.len() > 10, "the corpus is in {}", folder.display());
-    for file in files {
-        let data = fs::read(&file).expect("it can be read");
-        let name = Path::new(file.file_name().expect("it has a name"));
-        std::panic::catch_unwind(|| fuzz_manifest(&data))
-            .unwrap_or_else(|_| panic!("{} does not hold", name.display()));
+    files.into_iter().map(|file| (file.clone(), fs::read(file).expect("it can be read"))).collect()
+}
+
+#[test]
+fn what_the_fuzzer_found_worth_keeping_still_holds() {
+    for (file, data) in corpus() {
+        catch_unwind(|| fuzz_manifest(&data)).unwrap_or_else(|_| panic!("{} does not hold", file.display()));
+    }
+}
+
+/// How a file is spoilt: two of the corpus are joined at some places, and one byte is replaced.
+#[derive(Clone, Debug)]
+struct Spoilt {
+    files: (Index, Index),
+    cuts: (Index, Index),
+    place: Index,
+    byte: u8,
+}
+
+impl Spoilt {
+    fn of(&self, corpus: &[(PathBuf, Vec<u8>)]) -> Vec<u8> {
+        let (head, tail) = (&self.files.0.get(corpus).1, &self.files.1.get(corpus).1);
+        let mut data = head[..self.cuts.0.index(head.len() + 1)].to_vec();
+        data.extend_from_slice(&tail[self.cuts.1.index(tail.len() + 1)..]);
+        if !data.is_empty() {
+            let place = self.place.index(data.len());
+            data[place] = self.byte;
+        }
+        data
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_holds_for_the_corpus_holds_for_files_spliced_from_it(
+        files in any::<(Index, Index)>(), cuts in any::<(Index, Index)>(), place in any::<Index>(),
+        byte in sample::select(b"\n\t -:{}[]\"'#%&*!|>~,.0aA\\\xc3\0".to_vec()),
+    ) {
+        fuzz_manifest(&Spoilt { files, cuts, place, byte }.of(&corpus()));
     }
 }
