@@ -36,6 +36,7 @@ lint: ## format, clippy and documentation, warnings being errors
 .PHONY: cargo-test
 cargo-test: tools
 	cargo test $(LOCKED) --no-fail-fast
+	cargo test $(LOCKED) --bench change --bench streams
 
 # The Go programs that the benches are measured against.
 .PHONY: peers
@@ -43,8 +44,8 @@ peers:
 	@if [ -f bench/peers/go.mod ]; then cd bench/peers && go vet ./... && go build -o '$(CARGO_TARGET_DIR)/peers/' ./...; fi
 
 .PHONY: bench
-bench: ## measure; method and last table in bench/README.md
-	cargo bench
+bench: ## measure, beside go-control-plane; method and last table in bench/README.md
+	@bench/run
 
 .PHONY: generate
 generate: ## rewrite what is generated and compared: crds/ and the outputs in tests/golden/

@@ -145,7 +145,9 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     let began = Instant::now();
     let (first, source) = task::spawn_blocking(move || FileSource::start(&path)).await.map_err(io::Error::other)??;
     let known = tell(&BTreeSet::new(), first.problems);
-    pipeline::log(&pipeline.apply(first.changes), began.elapsed());
+    let compiling = Instant::now();
+    let applied = pipeline.apply(first.changes);
+    pipeline.tell(&applied, &metrics, began, compiling.elapsed());
     cache.set_ready();
     readiness.set_ready();
     tracing::info!(

@@ -215,7 +215,7 @@ fn is_dns_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     // A last label of digits alone would be a mistyped IPv4 address (RFC 3696 §2: top-level names are not all-numeric).
     let numeric_end = name.rsplit('.').next().is_some_and(|label| label.bytes().all(|byte| byte.is_ascii_digit()));
-    !name.is_empty() && name.len() <= 253 && !numeric_end && name.split('.').all(|label| is_label(label))
+    !name.is_empty() && name.len() <= 253 && !numeric_end && name.split('.').all(is_label)
 }
 
 /// Underscores are no host name's (RFC 1123), but resolvers take them, and Compose and Windows give such names.

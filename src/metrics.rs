@@ -18,7 +18,7 @@ use prometheus_client::{
     },
     metrics::{
         MetricType,
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
@@ -29,7 +29,7 @@ use prometheus_client::{
 
 use crate::{
     model::{ObjectName, Reason},
-    snapshot::{SnapshotCache, TypeUrl},
+    snapshot::{SnapshotCache, TypeUrl, steps_shared_and_made},
 };
 
 /// All metrics of the process. Methods take what happened; none blocks for longer than it takes to add a number.
@@ -421,7 +421,15 @@ impl Collector for Views {
             "The encoded size of the resources that are served",
             Some(&Unit::Bytes),
             |view| view.iter().map(|resource| resource.delta_len()).sum(),
-        )
+        )?;
+        let (shared, made) = steps_shared_and_made();
+        for (name, help, count) in [
+            ("xds_diff_cache_hits", "Differences between snapshots that were there already", shared),
+            ("xds_diff_cache_misses", "Differences between snapshots that had to be made", made),
+        ] {
+            ConstCounter::new(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        Ok(())
     }
 }
 

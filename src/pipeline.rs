@@ -123,6 +123,16 @@ impl Pipeline {
         applied
     }
 
+    /// Counts and logs what applying changes came to: the first of them was seen at `seen`, and compiling `took` so long.
+    pub fn tell(&self, applied: &Applied, metrics: &Metrics, seen: Instant, took: Duration) {
+        metrics.translated("commit", applied.made as u64, took);
+        metrics.committed(seen.elapsed());
+        for (reason, count) in &self.counts {
+            metrics.problems(*reason, *count);
+        }
+        log(applied, took);
+    }
+
     fn renew_report(&mut self, object: ObjectKey, report: Option<Arc<Report>>, applied: &mut Applied) {
         let old = match &report {
             Some(report) => self.reports.insert(object, Arc::clone(report)),
@@ -168,13 +178,7 @@ pub async fn run(
             on_panic();
             return;
         };
-        let took = compiling.elapsed();
-        metrics.translated("commit", applied.made as u64, took);
-        metrics.committed(seen.elapsed());
-        for (reason, count) in &pipeline.counts {
-            metrics.problems(*reason, *count);
-        }
-        log(&applied, took);
+        pipeline.tell(&applied, &metrics, seen, compiling.elapsed());
         last = Instant::now();
     }
 }
@@ -191,7 +195,7 @@ async fn gather(batches: &mut mpsc::Receiver<Batch>, changes: &mut Vec<Change>, 
 }
 
 /// One line says what changed, why, how much and how long; one more for each new problem.
-pub fn log(applied: &Applied, took: Duration) {
+fn log(applied: &Applied, took: Duration) {
     if applied.objects.is_empty() {
         return;
     }

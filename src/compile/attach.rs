@@ -5,8 +5,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Namespace;
 
 use super::{
-    Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World, gateway::state_domain, hostname,
-    objects::selects, reference::referred,
+    Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World,
+    gateway::state_domain,
+    hostname::{self, Specificity},
+    objects::selects,
+    reference::referred,
 };
 use crate::{
     api::{FromNamespaces, Gateway, HttpRoute, ParentReference},
@@ -104,24 +107,25 @@ fn attach(
     let mut tables = Vec::new();
     let mut matched = false;
     for listener in allowed {
-        let mut domains: Vec<Arc<str>> = hostnames
+        let domains: Vec<(Arc<str>, Specificity)> = hostnames
             .iter()
-            .filter_map(|hostname| hostname::intersection(listener.hostname.as_deref(), hostname.as_deref()))
+            .filter_map(|hostname| {
+                let domain = hostname::intersection(listener.hostname.as_deref(), hostname.as_deref())?;
+                Some((domain, Specificity::of(hostname.as_deref())))
+            })
             .collect();
-        domains.sort_unstable();
-        domains.dedup();
         if domains.is_empty() {
             continue;
         }
         matched = true;
-        let this = Fact::Route(Arc::clone(&listener.name), key.name.clone());
-        facts.push((Topic::Attached(gateway.clone(), Arc::clone(&listener.name)), this.clone()));
+        facts.push((Topic::Attached(gateway.clone(), Arc::clone(&listener.name)), Fact::Route(key.name.clone())));
         if !listener.served {
             continue;
         }
         let table = listener.table(gateway);
-        for domain in domains {
-            facts.push((Topic::Routes(table.clone(), Arc::clone(&domain)), this.clone()));
+        for (domain, specificity) in domains {
+            let claim = Fact::Claim(Arc::clone(&listener.name), key.name.clone(), specificity);
+            facts.push((Topic::Routes(table.clone(), Arc::clone(&domain)), claim));
             state_domain(facts, &table, domain);
         }
         tables.push(table);

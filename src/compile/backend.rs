@@ -1,6 +1,6 @@
 //! What a route's backend reference stands for: clusters, or the reason why there is none.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
@@ -9,18 +9,18 @@ use super::{
     endpoints::is_tcp,
     reference::{not_permitted, permitted, referred},
     route::{BackendTarget, Backends, ResolvedBackend},
-    table::keep_cluster,
 };
 use crate::{
     api::{BackendObjectReference, TailscaleEndpoints},
     model::{ClusterName, Kind, ObjectKey, ObjectName, Problem, Reason},
 };
 
-/// Resolves the references of one route for one Gateway, and has what they name served there.
+/// Resolves the references of one route, and remembers which clusters they name.
 pub(super) struct Resolver<'a, 'w> {
     pub(super) key: &'a ObjectKey,
-    pub(super) gateway: &'a ObjectName,
     pub(super) world: &'a mut World<'w>,
+    /// The clusters, by their names' texts.
+    pub(super) named: BTreeMap<Arc<str>, ClusterName>,
 }
 
 impl Backends for Resolver<'_, '_> {
@@ -50,15 +50,12 @@ impl Backends for Resolver<'_, '_> {
             _ => endpoints(&to.name, backend.port, self.world),
         };
         let (targets, websocket) = resolved.map_err(|(suffix, reason, message)| problem(suffix, reason, message))?;
-        for (name, _) in &targets {
-            keep_cluster(self.gateway, name, self.world);
-        }
         let targets = targets
             .into_iter()
-            .map(|(name, (weight, host_rewrite))| BackendTarget {
-                cluster: name.to_string().into(),
-                weight,
-                host_rewrite,
+            .map(|(name, (weight, host_rewrite))| {
+                let cluster: Arc<str> = name.to_string().into();
+                self.named.insert(Arc::clone(&cluster), name);
+                BackendTarget { cluster, weight, host_rewrite }
             })
             .collect();
         Ok(ResolvedBackend { targets, websocket })
@@ -77,7 +74,7 @@ fn service(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Resul
     let Some(port) = port else {
         return Err((
             ".port",
-            Reason::UnsupportedValue,
+            Reason::BackendNotFound,
             "a Service needs a port: the number in its spec.ports".to_owned(),
         ));
     };
@@ -85,7 +82,7 @@ fn service(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Resul
         let message = format!(
             "Service {name} is an ExternalName; use a TailscaleEndpoints with an externalTarget for hosts outside the cluster"
         );
-        return Err((".name", Reason::UnsupportedValue, message));
+        return Err((".name", Reason::BackendNotFound, message));
     }
     let Some(declared) = service_port(&object, port) else {
         let message = format!("Service {name} has no TCP port {port} in its spec.ports");
@@ -140,7 +137,7 @@ fn endpoints(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Res
         (None, [only]) => vec![only],
         (None, _) => {
             let message = format!("TailscaleEndpoints {name} has {} endpoints; the port says which", all.len());
-            return Err((".port", Reason::UnsupportedValue, message));
+            return Err((".port", Reason::BackendNotFound, message));
         }
     };
     if chosen.is_empty() {
@@ -156,13 +153,18 @@ fn endpoints(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Res
         }
         match cluster::endpoint_target(endpoint) {
             Ok(target) => targets.push((cluster, (endpoint.weight.max(1), Some(target.authority)))),
-            Err((_, message)) => {
-                refused.get_or_insert(format!("endpoint {} of TailscaleEndpoints {name}: {message}", endpoint.name));
+            Err((_, reason, message)) => {
+                let reason = match reason {
+                    Reason::NotActedOn => Reason::UnsupportedProtocolBackend,
+                    _ => Reason::BackendNotFound,
+                };
+                let message = format!("endpoint {} of TailscaleEndpoints {name}: {message}", endpoint.name);
+                refused.get_or_insert((reason, message));
             }
         }
     }
     match refused {
-        Some(message) if targets.is_empty() => Err(("", Reason::BackendNotFound, message)),
+        Some((reason, message)) if targets.is_empty() => Err(("", reason, message)),
         _ => Ok((targets, false)),
     }
 }

@@ -13,7 +13,7 @@ use tailscale_gateway_proto::{
             },
             core::v3::{
                 HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket,
-                health_check::{HealthChecker, HttpHealthCheck},
+                health_check::{HealthChecker, HttpHealthCheck, TcpHealthCheck},
                 transport_socket,
             },
             endpoint::v3::{
@@ -49,7 +49,7 @@ use super::{
 };
 use crate::{
     api::{EndpointHealthCheck, EndpointProtocol, TailscaleEndpoint, TailscaleEndpoints},
-    model::{AUTHORITIES, ClusterName},
+    model::{AUTHORITIES, ClusterName, Reason},
     snapshot::{Resource, TypeUrl},
 };
 
@@ -130,14 +130,14 @@ pub(super) struct EndpointTarget {
 }
 
 /// Reads where an endpoint's requests go: its `externalTarget`, or the machine itself by its tailnet address or name, which
-/// works for an Envoy whose host is a member of the tailnet. Says which field is wrong, and how, otherwise.
-pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTarget, (&'static str, String)> {
+/// works for an Envoy whose host is a member of the tailnet. Says which field is wrong, why, and how, otherwise.
+pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTarget, (&'static str, Reason, String)> {
     if matches!(endpoint.protocol, EndpointProtocol::Tcp | EndpointProtocol::Udp | EndpointProtocol::Tls) {
         let message = format!(
-            "an endpoint of protocol {} can not take HTTP requests; use HTTP, HTTPS or GRPC",
+            "endpoints of protocol {} are not acted on yet; those of HTTP, HTTPS and GRPC are",
             endpoint.protocol.as_str()
         );
-        return Err(("protocol", message));
+        return Err(("protocol", Reason::NotActedOn, message));
     }
     let (field, text) = match (&endpoint.external_target, &endpoint.tailscale_ip, &endpoint.tailscale_fqdn) {
         (Some(target), _, _) => ("externalTarget", target),
@@ -145,10 +145,11 @@ pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTa
         (None, None, Some(name)) => ("tailscaleFQDN", name),
         (None, None, None) => {
             let message = "there is no externalTarget, tailscaleIP or tailscaleFQDN; say where requests go".to_owned();
-            return Err(("externalTarget", message));
+            return Err(("externalTarget", Reason::UnsupportedValue, message));
         }
     };
-    let target = Target::parse(text.trim(), Some(endpoint.port)).map_err(|message| (field, message))?;
+    let target = Target::parse(text.trim(), Some(endpoint.port))
+        .map_err(|message| (field, Reason::UnsupportedValue, message))?;
     let tls = target.tls.unwrap_or(endpoint.protocol == EndpointProtocol::Https || target.port == 443);
     let http2 = endpoint.protocol == EndpointProtocol::Grpc;
     Ok(EndpointTarget { authority: target.authority(tls), target, tls, http2 })
@@ -204,7 +205,7 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &E
             .health_check
             .iter()
             .filter(|check| check.enabled)
-            .map(|check| health_check(check, target))
+            .filter_map(|check| health_check(check, endpoint, target))
             .collect(),
         outlier_detection: Some(outlier_detection()),
         ..common(protocol)
@@ -247,21 +248,45 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
     }
 }
 
-fn health_check(check: &EndpointHealthCheck, target: &EndpointTarget) -> EnvoyHealthCheck {
+/// What is wrong with the path of a health check, so that it can not be made. Envoy writes the path into the request as it
+/// is, and refuses a cluster over a line break in it.
+pub(super) fn health_check_problem(endpoint: &TailscaleEndpoint) -> Option<String> {
+    let check = endpoint.health_check.as_ref().filter(|check| check.enabled)?;
+    let path = &check.path;
+    let good = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+    (endpoint.protocol != EndpointProtocol::Grpc && !good).then(|| {
+        format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check")
+    })
+}
+
+/// Other protocols than HTTP and HTTPS are only connected to, as the field's description says.
+fn health_check(
+    check: &EndpointHealthCheck,
+    endpoint: &TailscaleEndpoint,
+    target: &EndpointTarget,
+) -> Option<EnvoyHealthCheck> {
+    if health_check_problem(endpoint).is_some() {
+        return None;
+    }
+    let checker = match endpoint.protocol {
+        EndpointProtocol::Grpc => HealthChecker::TcpHealthCheck(TcpHealthCheck::default()),
+        _ => HealthChecker::HttpHealthCheck(HttpHealthCheck {
+            host: target.authority.clone(),
+            path: check.path.clone(),
+            ..Default::default()
+        }),
+    };
     let count = |count: u32| Some(UInt32Value { value: count.max(1) });
-    EnvoyHealthCheck {
+    Some(EnvoyHealthCheck {
         interval: duration(check.interval.as_std()),
+        // Envoy asks a cluster that was never sent a request only once a minute otherwise.
+        no_traffic_interval: duration(check.interval.as_std()),
         timeout: duration(check.timeout.as_std()),
         healthy_threshold: count(check.healthy_threshold),
         unhealthy_threshold: count(check.unhealthy_threshold),
-        health_checker: Some(HealthChecker::HttpHealthCheck(HttpHealthCheck {
-            host: target.authority.clone(),
-            path: check.path.clone(),
-            codec_client_type: if target.http2 { 1 } else { 0 },
-            ..Default::default()
-        })),
+        health_checker: Some(checker),
         ..Default::default()
-    }
+    })
 }
 
 /// Envoy wants intervals and timeouts above zero.

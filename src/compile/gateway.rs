@@ -1,6 +1,10 @@
 //! A Gateway's listeners: which are ours to serve, on which port, with which certificates, and what is wrong with the rest.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -10,7 +14,7 @@ use super::{
     reference::{not_permitted, permitted, referred},
 };
 use crate::{
-    api::{FromNamespaces, Gateway, GatewayClass, Listener, SecretObjectReference, TlsMode},
+    api::{FromNamespaces, FrontendValidationMode, Gateway, GatewayClass, Listener, SecretObjectReference, TlsMode},
     model::{DomainBucket, Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
     store::Output,
 };
@@ -25,8 +29,10 @@ pub struct GatewayListeners {
     pub ours: bool,
     /// The Gateway's `metadata.generation`.
     pub generation: i64,
-    /// Where listeners are bound; every IPv4 address when empty.
+    /// Where listeners are bound, without what others include; nowhere when empty.
     pub addresses: Vec<IpAddr>,
+    /// The author asked for these addresses.
+    pub addresses_asked: bool,
     /// What is wrong with the Gateway itself.
     pub problems: Vec<Problem>,
     /// The listeners in their author's order.
@@ -101,6 +107,7 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
         ours: false,
         generation: 0,
         addresses: Vec::new(),
+        addresses_asked: false,
         problems: Vec::new(),
         listeners: Vec::new(),
     };
@@ -114,9 +121,14 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     addresses(&key, &gateway, &mut made);
     not_acted_on(&key, &gateway, &mut made.problems);
     for (place, listener) in gateway.spec.listeners.iter().enumerate() {
-        made.listeners.push(check(settings, &key, place, listener, world));
+        let mut checked = check(settings, &key, place, listener, world);
+        client_certificates(&key, &gateway, place, &mut checked);
+        made.listeners.push(checked);
     }
     conflicts(&key, &mut made.listeners);
+    if made.addresses.is_empty() {
+        made.listeners.iter_mut().for_each(|listener| listener.served = false);
+    }
     let mut facts = Vec::new();
     for listener in made.served() {
         let table = listener.table(name);
@@ -137,6 +149,8 @@ pub(super) fn state_domain(facts: &mut Vec<(Topic, Fact)>, table: &RouteTableNam
 }
 
 fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {
+    // An entry without a value asks for any address of its type: what happens without entries as well.
+    let mut any = gateway.spec.addresses.is_empty();
     for (place, address) in gateway.spec.addresses.iter().enumerate() {
         let value = address.value.as_deref().unwrap_or_default();
         let field = format!("spec.addresses[{place}]");
@@ -144,7 +158,7 @@ fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {
             let message = format!("addresses of type {} are not supported; use an IPAddress", address.type_);
             made.problems.push(Problem::new(key.clone(), field + ".type", Reason::UnsupportedAddress, message));
         } else if value.is_empty() {
-            // Any address of the type: what happens without the entry as well.
+            any = true;
         } else if let Ok(address) = value.parse() {
             made.addresses.push(address);
         } else {
@@ -152,8 +166,34 @@ fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {
             made.problems.push(Problem::new(key.clone(), field + ".value", Reason::UnsupportedAddress, message));
         }
     }
+    made.addresses_asked = !any;
+    if any {
+        made.addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        return;
+    }
+    // "::" is bound for both families, and no address can be bound twice.
+    let all = |ip: &IpAddr| ip.is_unspecified();
+    if let Some(both) = made.addresses.iter().copied().find(|ip| ip.is_ipv6() && all(ip)) {
+        made.addresses = vec![both];
+    } else if let Some(v4) = made.addresses.iter().copied().find(all) {
+        made.addresses.retain(|ip| ip.is_ipv6() || *ip == v4);
+    }
     made.addresses.sort_unstable();
     made.addresses.dedup();
+}
+
+/// A listener that must not let in clients without a certificate is not served as long as nobody asks them for one.
+fn client_certificates(key: &ObjectKey, gateway: &Gateway, place: usize, listener: &mut ListenerSpec) {
+    let Some(frontend) = gateway.spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref()) else { return };
+    let per_port = frontend.per_port.iter().find(|entry| entry.port == listener.port).map(|entry| &entry.tls);
+    let validation = per_port.unwrap_or(&frontend.default).validation.as_ref();
+    if listener.https && validation.is_some_and(|one| one.mode == FrontendValidationMode::AllowValidOnly) {
+        let message = "the Gateway's tls.frontend lets in clients with a certificate only, which can not be checked yet; the \
+                       listener is not served";
+        let field = format!("spec.listeners[{place}].tls");
+        listener.problems.push(Problem::new(key.clone(), field, Reason::UnsupportedValue, message));
+        listener.served = false;
+    }
 }
 
 fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
@@ -251,7 +291,8 @@ fn check(
     }
     kinds.dedup();
     let namespaces = &listener.allowed_routes.namespaces;
-    if namespaces.from == FromNamespaces::Selector && namespaces.selector.is_none() {
+    let no_selector = namespaces.from == FromNamespaces::Selector && namespaces.selector.is_none();
+    if no_selector {
         let message = "from is Selector and there is no selector, so no namespace is allowed; add one".to_owned();
         problem(".allowedRoutes.namespaces.selector", Reason::UnsupportedValue, message);
     }
@@ -269,7 +310,7 @@ fn check(
         selector: namespaces.selector.clone(),
         kinds,
         certificates,
-        served: protocol_ok && tls_ok,
+        served: protocol_ok && tls_ok && !no_selector,
         problems,
     }
 }

@@ -43,6 +43,22 @@ pub(super) fn widening(domain: &str) -> Vec<Arc<str>> {
     domains
 }
 
+/// How specific the hostname of a route is that takes a request: the larger one's routes are asked first (Gateway API,
+/// HTTPRouteSpec.hostnames: "characters in a matching non-wildcard hostname", then "characters in a matching hostname").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Specificity {
+    exact: usize,
+    any: usize,
+}
+
+impl Specificity {
+    /// Of a hostname, or of none.
+    pub(super) fn of(hostname: Option<&str>) -> Self {
+        let any = hostname.map_or(0, str::len);
+        Self { exact: if hostname.is_some_and(|hostname| hostname.starts_with('*')) { 0 } else { any }, any }
+    }
+}
+
 /// Of several listener hostnames, the place of the one that a request for the domain belongs to: the most specific one that
 /// covers it (Gateway API, `Listener.hostname`: listener isolation).
 pub(super) fn owner<'a>(listeners: impl Iterator<Item = Option<&'a str>>, domain: &str) -> Option<usize> {

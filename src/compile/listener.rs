@@ -1,9 +1,6 @@
 //! The Envoy listener of a port: one connection manager for HTTP, one filter chain for each HTTPS listener.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use prost::{Message, Name};
 use tailscale_gateway_proto::{
@@ -49,11 +46,7 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
         world.keep(OutputKey::RouteTable(listener.table(gateway)));
     }
     let name = listener_name(gateway, port);
-    let addresses = match listeners.addresses.as_slice() {
-        [] => vec![address(IpAddr::V4(Ipv4Addr::UNSPECIFIED), first.bound_port)],
-        some => some.iter().map(|ip| address(*ip, first.bound_port)).collect(),
-    };
-    let mut addresses = addresses.into_iter();
+    let mut addresses = listeners.addresses.iter().map(|ip| address(*ip, first.bound_port));
     let message = Listener {
         name: name.clone(),
         address: addresses.next(),

@@ -133,8 +133,8 @@ pub enum Topic {
     Routes(RouteTableName, Arc<str>),
     /// The routes attached to a listener of a Gateway.
     Attached(ObjectName, Arc<str>),
-    /// What Gateways made of a TailscaleEndpoints object.
-    EndpointsUse(ObjectName),
+    /// Who else wants what endpoints of a TailscaleEndpoints object want.
+    EndpointConflicts(ObjectName),
 }
 
 /// Something an output states.
@@ -144,10 +144,12 @@ pub enum Fact {
     Bucket(DomainBucket),
     /// In [`Topic::Domains`].
     Domain(Arc<str>),
-    /// In [`Topic::Routes`]: the listener by name, and the route. In [`Topic::Attached`]: the same.
-    Route(Arc<str>, ObjectName),
-    /// In [`Topic::EndpointsUse`].
-    Use(scope::EndpointsUse),
+    /// In [`Topic::Routes`]: the listener by name, the route, and how specific the hostname is by which it is there.
+    Claim(Arc<str>, ObjectName, hostname::Specificity),
+    /// In [`Topic::Attached`].
+    Route(ObjectName),
+    /// In [`Topic::EndpointConflicts`].
+    Conflict(scope::EndpointConflict),
 }
 
 /// A compile function's world.
@@ -191,6 +193,9 @@ impl Program for Compiler {
             | Kind::Secret
             | Kind::ConfigMap
             | Kind::ReferenceGrant => Vec::new(),
+            // What states facts comes before what looks them up: made on its own, and not when the first reader asks.
+            Kind::Gateway => vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())],
+            Kind::HttpRoute => vec![OutputKey::Binding(object.name.clone()), OutputKey::Report(object.clone())],
             _ => vec![OutputKey::Report(object.clone())],
         }
     }

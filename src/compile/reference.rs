@@ -33,8 +33,8 @@ pub(super) fn permitted(from: &ObjectKey, to: &ObjectKey, world: &mut World<'_>)
 /// What a person is told whose reference is not permitted.
 pub(super) fn not_permitted(from: &ObjectKey, to: &ObjectKey) -> String {
     format!(
-        "no ReferenceGrant in namespace {} lets a {} of namespace {} refer to {} {}; add one there, or use one of this namespace",
-        to.name.namespace, from.kind, from.name.namespace, to.kind, to.name.name
+        "no ReferenceGrant in namespace {} lets {}s of namespace {} refer to {} {}; add one there, or refer to something in {}",
+        to.name.namespace, from.kind, from.name.namespace, to.kind, to.name.name, from.name.namespace
     )
 }
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World, cluster::endpoint_target, gateway::class_is_ours,
+    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
+    cluster::{endpoint_target, health_check_problem},
+    gateway::class_is_ours,
     objects::generation,
+    scope::EndpointConflict,
 };
 use crate::{
     api::{
@@ -26,7 +29,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::HttpRoute => route(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(object, world),
-        Kind::TailscaleTailnet => inert::<TailscaleTailnet>(object, world, "talking to the Tailscale API"),
+        Kind::TailscaleTailnet => tailnet(object, world),
         Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies"),
         Kind::TailscaleProxyGroup => inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies"),
         Kind::TailscaleService => inert::<TailscaleService>(object, world, "sharing VIP services"),
@@ -78,7 +81,12 @@ fn gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     Some(Report::Gateway(GatewayReport {
         object: object.clone(),
         generation: made.generation,
-        addresses: made.addresses.iter().map(|address| address.to_string().into()).collect(),
+        addresses: made
+            .addresses
+            .iter()
+            .filter(|_| made.addresses_asked)
+            .map(|address| address.to_string().into())
+            .collect(),
         problems,
         listeners,
     }))
@@ -105,7 +113,8 @@ fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
                 entries.problems.iter().filter(|problem| !problems.contains(problem)).cloned().collect();
             problems.extend(new);
         }
-        parents.push(ParentReport { parent: parent.target.clone(), refused, problems, any_rule_valid });
+        let served = !tables.is_empty();
+        parents.push(ParentReport { parent: parent.target.clone(), refused, served, problems, any_rule_valid });
     }
     Some(Report::Route(RouteReport { object: object.clone(), generation: generation(&route.metadata), parents }))
 }
@@ -118,9 +127,7 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             problems.push(Problem::new(object.clone(), format!("spec.endpoints[{place}].{field}"), reason, message));
         };
         match endpoint_target(endpoint) {
-            Err((field, message)) if endpoint.external_target.is_some() => {
-                problem(field, Reason::UnsupportedValue, message)
-            }
+            Err((field, reason, message)) => problem(field, reason, message),
             Ok(target) if target.tls() && settings.trusted_authorities.is_none() => {
                 let message =
                     "no trusted authorities are known to check the target's certificate; start with --trusted-ca";
@@ -128,24 +135,25 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             }
             _ => {}
         }
+        if let Some(message) = health_check_problem(endpoint) {
+            problem("healthCheck.path", Reason::UnsupportedValue, message);
+        }
         let first = endpoints.spec.endpoints.iter().position(|other| other.name == endpoint.name);
         if first.is_some_and(|first| first < place) {
             let message = format!("the name {} stands twice in this object; the first one counts", endpoint.name);
             problem("name", Reason::Conflicted, message);
         }
     }
-    for fact in world.facts(Topic::EndpointsUse(object.name.clone())) {
-        let Fact::Use(used) = fact else { continue };
-        let Some((rival, endpoint, ours)) = used.conflict else { continue };
-        if rival == object.name {
-            continue;
-        }
-        let outcome = if ours { "this one, the older, has it" } else { "the other one, the older, has it" };
+    for fact in world.facts(Topic::EndpointConflicts(object.name.clone())) {
+        let Fact::Conflict(conflict) = fact else { continue };
+        let EndpointConflict { place, gateway, rival: (rival, endpoint), claim, ours } = conflict;
+        let whose = if rival == object.name { "this object".to_owned() } else { format!("TailscaleEndpoints {rival}") };
+        let outcome = if ours { "this one has it" } else { "the other one has it" };
         let message = format!(
-            "endpoint {endpoint} of TailscaleEndpoints {rival} wants the same path on Gateway {}; {outcome}; rename one",
-            used.gateway
+            "endpoint {endpoint} of {whose} wants the same {claim} on Gateway {gateway}; {outcome}, being older or the first \
+             by name; rename one"
         );
-        let field = format!("spec.endpoints[{}].name", used.place);
+        let field = format!("spec.endpoints[{place}].name");
         problems.push(Problem::new(object.clone(), field, Reason::Conflicted, message));
     }
     problems.extend(endpoints_not_acted_on(object, &endpoints));
@@ -239,6 +247,14 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
     );
     note(gateway.spec.proxy_group.is_some(), "spec.proxyGroup", "running tailnet proxies is not acted on yet");
     Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&gateway.metadata), problems }))
+}
+
+/// So far a TailscaleTailnet says what a tailnet is called.
+fn tailnet(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let found = world.object::<TailscaleTailnet>(&object.name)?;
+    let message = "talking to the Tailscale API is not acted on yet; of this object only the tailnet's name is used";
+    let problems = vec![Problem::new(object.clone(), "", Reason::NotActedOn, message)];
+    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&found.metadata), problems }))
 }
 
 /// The report of a kind that later work acts on: accepted and checked, and it says so.

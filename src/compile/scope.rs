@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -24,7 +25,7 @@ use crate::{
 /// The tailnet endpoints of a Gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scope {
-    /// Those that get a route, by path and name.
+    /// Those that get a route, by what they claim.
     pub(super) endpoints: Vec<ScopedEndpoint>,
     /// What is wrong with the TailscaleGateways.
     pub(super) problems: Vec<Problem>,
@@ -35,7 +36,7 @@ pub struct Scope {
 pub(super) struct ScopedEndpoint {
     pub(super) object: ObjectName,
     pub(super) endpoint: Arc<str>,
-    /// The path prefix, without a slash at the end; empty for the root.
+    /// The path prefix in all virtual hosts of the listeners, without a slash at the end; none there when empty.
     pub(super) prefix: Arc<str>,
     /// A host on which the whole path space is the endpoint's.
     pub(super) host: Option<Arc<str>>,
@@ -43,14 +44,35 @@ pub(super) struct ScopedEndpoint {
     pub(super) listeners: Vec<Arc<str>>,
 }
 
-/// What a Gateway made of an endpoint, for the endpoint's own report.
+/// Two endpoints want the same on a Gateway; stated for both, for their own reports.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EndpointsUse {
-    pub(super) gateway: ObjectName,
+pub struct EndpointConflict {
     /// The place in `spec.endpoints`.
     pub(super) place: usize,
-    /// Somebody else wants the same path: who, and whether this endpoint has it all the same.
-    pub(super) conflict: Option<(ObjectName, Arc<str>, bool)>,
+    pub(super) gateway: ObjectName,
+    /// The other one's object and name.
+    pub(super) rival: (ObjectName, Arc<str>),
+    pub(super) claim: Claim,
+    /// This one has it.
+    pub(super) ours: bool,
+}
+
+/// What only one endpoint can have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Claim {
+    /// A path on every host.
+    Path(Arc<str>),
+    /// All of a host.
+    Host(Arc<str>),
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "path {path}"),
+            Self::Host(host) => write!(f, "host {host}"),
+        }
+    }
 }
 
 /// An endpoint on its way to be scoped.
@@ -168,7 +190,9 @@ fn attach(
             let admitted: Vec<_> =
                 taking.iter().filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world)).collect();
             for (at, endpoint) in object.spec.endpoints.iter().enumerate() {
-                if endpoint.external_target.is_none() {
+                // Of two endpoints of one name the first one counts; the object's own report says so.
+                let twin = object.spec.endpoints[..at].iter().any(|other| other.name == endpoint.name);
+                if endpoint.external_target.is_none() || twin {
                     continue;
                 }
                 let (prefix, host, https_only) = match patterns(tailnet, endpoint) {
@@ -269,41 +293,82 @@ fn expand(pattern: &str, tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> 
     }
 }
 
-/// Who gets a path that several want: the oldest, then the first by name; all of them are told.
-fn settle(gateway: &ObjectName, mut candidates: Vec<Candidate>) -> (Vec<ScopedEndpoint>, Vec<(Topic, Fact)>) {
-    candidates.sort_by(|a, b| {
-        (&a.scoped.prefix, a.created, &a.scoped.object, a.place).cmp(&(
-            &b.scoped.prefix,
-            b.created,
-            &b.scoped.object,
-            b.place,
-        ))
-    });
-    let mut claims: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
-    for (at, candidate) in candidates.iter().enumerate() {
-        claims.entry(Arc::clone(&candidate.scoped.prefix)).or_default().push(at);
+/// Who gets what several want: the oldest, then the first by name; all of them are told.
+fn settle(gateway: &ObjectName, candidates: Vec<Candidate>) -> (Vec<ScopedEndpoint>, Vec<(Topic, Fact)>) {
+    let mut claims: BTreeMap<Claim, Vec<Candidate>> = BTreeMap::new();
+    for candidate in merge(candidates) {
+        claims.entry(candidate.scoped.claim()).or_default().push(candidate);
     }
     let mut facts = Vec::new();
     let mut winners = Vec::new();
-    for rivals in claims.values() {
-        for (rank, &at) in rivals.iter().enumerate() {
-            let Candidate { place, scoped, .. } = &candidates[at];
-            let rival = if rank > 0 { rivals.first() } else { rivals.get(1) };
-            let conflict = rival.map(|&rival| {
-                let rival = &candidates[rival].scoped;
-                (rival.object.clone(), Arc::clone(&rival.endpoint), rank == 0)
-            });
-            let used = EndpointsUse { gateway: gateway.clone(), place: *place, conflict };
-            facts.push((Topic::EndpointsUse(scoped.object.clone()), Fact::Use(used)));
-            if rank == 0 {
-                winners.push(scoped.clone());
+    for (claim, mut rivals) in claims {
+        rivals.sort_by(|a, b| (a.created, &a.scoped.object, a.place).cmp(&(b.created, &b.scoped.object, b.place)));
+        let mut rivals = rivals.into_iter();
+        let winner = rivals.next().expect("every claim was made by somebody");
+        for loser in rivals {
+            for (one, other, ours) in [(&winner, &loser, true), (&loser, &winner, false)] {
+                let conflict = EndpointConflict {
+                    place: one.place,
+                    gateway: gateway.clone(),
+                    rival: (other.scoped.object.clone(), Arc::clone(&other.scoped.endpoint)),
+                    claim: claim.clone(),
+                    ours,
+                };
+                facts.push((Topic::EndpointConflicts(one.scoped.object.clone()), Fact::Conflict(conflict)));
             }
         }
+        winners.push(winner.scoped);
     }
+    share_hosts(&mut winners);
     (winners, facts)
 }
 
+/// An endpoint that comes by several ways (TailscaleGateways, or names of one tailnet) is one, offered by the listeners of
+/// all of them.
+fn merge(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| a.scoped.identity().cmp(&b.scoped.identity()));
+    let mut merged: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        match merged.last_mut().filter(|last| last.scoped.identity() == candidate.scoped.identity()) {
+            Some(last) => {
+                last.scoped.listeners.extend(candidate.scoped.listeners);
+                last.scoped.listeners.sort_unstable();
+                last.scoped.listeners.dedup();
+            }
+            None => merged.push(candidate),
+        }
+    }
+    merged
+}
+
+/// A host whose pattern is the same for several endpoints is nobody's as a whole: there, only their paths lead to them.
+fn share_hosts(winners: &mut [ScopedEndpoint]) {
+    let mut by_host: BTreeMap<Arc<str>, BTreeSet<(ObjectName, Arc<str>)>> = BTreeMap::new();
+    for winner in winners.iter() {
+        if let Some(host) = &winner.host {
+            by_host.entry(Arc::clone(host)).or_default().insert((winner.object.clone(), Arc::clone(&winner.endpoint)));
+        }
+    }
+    for winner in winners.iter_mut().filter(|winner| !winner.prefix.is_empty()) {
+        if winner.host.as_ref().is_some_and(|host| by_host[host].len() > 1) {
+            winner.host = None;
+        }
+    }
+}
+
 impl ScopedEndpoint {
+    /// What it can not share: its path, or its host when the path is all of that.
+    fn claim(&self) -> Claim {
+        match &self.host {
+            Some(host) if self.prefix.is_empty() => Claim::Host(Arc::clone(host)),
+            _ => Claim::Path(Arc::clone(&self.prefix)),
+        }
+    }
+
+    fn identity(&self) -> (&ObjectName, &str, &str, Option<&str>) {
+        (&self.object, &self.endpoint, &self.prefix, self.host.as_deref())
+    }
+
     /// Whether it stands in the virtual hosts of a listener.
     pub(super) fn offered_by(&self, listener: &str) -> bool {
         self.listeners.iter().any(|name| **name == *listener)

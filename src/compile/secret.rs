@@ -88,11 +88,40 @@ fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
         }
         _ => return Err("the key is neither RSA nor ECDSA; Envoy takes no other".to_owned()),
     }
+    if must_staple(&parsed) {
+        return Err(
+            "the certificate asks for OCSP responses (must-staple), which there are none of; Envoy refuses it".into()
+        );
+    }
     let key =
         PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("tls.key is not a PEM private key: {error}"))?;
+    if is_p521(&parsed) {
+        // Nothing here can compute with this curve. The key holds its public point, as RFC 5915 §3 asks for.
+        let point = &parsed.public_key().subject_public_key.data;
+        let holds = key.secret_der().windows(point.len().max(1)).any(|part| part == &**point);
+        return if holds { Ok(()) } else { Err(OTHER_KEY.to_owned()) };
+    }
     let key = any_supported_type(&key).map_err(|error| format!("tls.key can not be used: {error}"))?;
     match CertifiedKey::new(chain, key).keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(()),
-        Err(_) => Err("tls.key is not the key of the certificate in tls.crt".to_owned()),
+        Err(_) => Err(OTHER_KEY.to_owned()),
     }
+}
+
+const OTHER_KEY: &str = "tls.key is not the key of the certificate in tls.crt";
+
+fn is_p521(certificate: &X509Certificate<'_>) -> bool {
+    let parameters = certificate.public_key().algorithm.parameters.as_ref();
+    parameters.and_then(|any| any.as_oid().ok()).is_some_and(|curve| curve == oid_registry::OID_NIST_EC_P521)
+}
+
+/// Whether the TLS feature extension (RFC 7633) has status_request in it. Envoy refuses such a certificate without a response.
+fn must_staple(certificate: &X509Certificate<'_>) -> bool {
+    /// `id-pe-tlsfeature`, and the features as DER integers.
+    const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+    const STATUS_REQUEST: &[u8] = &[2, 1, 5];
+    certificate.extensions().iter().any(|extension| {
+        extension.oid.to_id_string() == TLS_FEATURE
+            && extension.value.windows(STATUS_REQUEST.len()).any(|part| part == STATUS_REQUEST)
+    })
 }

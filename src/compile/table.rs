@@ -1,7 +1,7 @@
 //! Route tables, from small parts: entries of a route, virtual hosts of entries, buckets of virtual hosts, a table of buckets.
 //! Each part is encoded once, and a change makes again only the parts it is in.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{
@@ -14,9 +14,12 @@ use super::{
     Fact, OutputKey, Topic, World,
     backend::Resolver,
     cluster::{self, EndpointTarget},
-    hostname,
+    hostname::{self, Specificity},
     objects::created,
-    route::{BackendTarget, Backends, ResolvedBackend, RouteContext, RouteEntry, compile_generated, compile_route},
+    route::{
+        BackendTarget, Backends, Precedence, ResolvedBackend, RouteContext, RouteEntry, compile_generated,
+        compile_route,
+    },
     scope::{self, ScopedEndpoint},
 };
 use crate::{
@@ -57,8 +60,15 @@ pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &m
     let Some(route) = world.object::<HttpRoute>(name) else { return Entries::default() };
     let key = ObjectKey::new(Kind::HttpRoute, name.clone());
     let context = RouteContext::of(table);
-    let mut backends = Resolver { key: &key, gateway: &table.gateway, world };
+    let mut backends = Resolver { key: &key, world, named: BTreeMap::new() };
     let compiled = compile_route(&route, &key, &context, &mut backends);
+    let Resolver { named, .. } = backends;
+    for (text, cluster) in named {
+        // A rule that can not be served names none.
+        if compiled.entries.iter().any(|entry| entry.clusters.binary_search(&text).is_ok()) {
+            keep_cluster(&table.gateway, &cluster, world);
+        }
+    }
     Entries {
         created: created(&route.metadata),
         routes: compiled.entries,
@@ -82,7 +92,10 @@ pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) ->
         let name = ClusterName::Endpoint { endpoints: scoped.object.clone(), endpoint: Arc::clone(&scoped.endpoint) };
         keep_cluster(&table.gateway, &name, world);
         entries.endpoints.push(EndpointEntry {
-            by_path: endpoint_entry(scoped, &scoped.prefix, table, &name, &target),
+            by_path: match &*scoped.prefix {
+                "" => None,
+                prefix => endpoint_entry(scoped, prefix, table, &name, &target),
+            },
             by_host: scoped.host.as_ref().and_then(|_| endpoint_entry(scoped, "", table, &name, &target)),
             scoped: scoped.clone(),
         });
@@ -166,25 +179,40 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     };
     let owner = &of_table[owner].name;
 
-    // Hostnames decide first, so the routes come by the domain that they are for; within it by match, endpoints last, then by
-    // age and name, then by their own order (Gateway API, HTTPRouteSpec.hostnames and HTTPRouteRule.matches).
-    let mut seen = BTreeSet::new();
-    let mut sources: Vec<(usize, ObjectName, Arc<Entries>)> = Vec::new();
-    for (rank, wide) in hostname::widening(domain).into_iter().enumerate() {
+    // Hostnames decide first: the one by which a route is here. Then the match, endpoints last; then age and name; then the
+    // route's own order (Gateway API, HTTPRouteSpec.hostnames and HTTPRouteRule.matches).
+    let mut claims: BTreeMap<ObjectName, Specificity> = BTreeMap::new();
+    for wide in hostname::widening(domain) {
         for fact in world.facts(Topic::Routes(table.clone(), wide)) {
-            let Fact::Route(listener, route) = fact else { continue };
-            if listener == *owner && seen.insert(route.clone()) {
-                let entries = world.output(&OutputKey::RouteEntries(table.clone(), route.clone())).entries();
-                sources.push((rank, route, entries));
+            let Fact::Claim(listener, route, specificity) = fact else { continue };
+            if listener == *owner {
+                let best = claims.entry(route).or_default();
+                *best = specificity.max(*best);
             }
         }
     }
+    // Endpoints are ahead of the catch-all of whatever hostname.
+    let highest = claims.values().max().copied().unwrap_or_default();
+    let sources: Vec<(Specificity, ObjectName, Arc<Entries>)> = claims
+        .into_iter()
+        .map(|(route, specificity)| {
+            let entries = world.output(&OutputKey::RouteEntries(table.clone(), route.clone())).entries();
+            (specificity, route, entries)
+        })
+        .collect();
     let endpoints = world.output(&OutputKey::EndpointEntries(table.clone())).entries();
     let mut rows = Vec::new();
-    for (rank, route, entries) in &sources {
+    for (specificity, route, entries) in &sources {
         for entry in &entries.routes {
             rows.push((
-                (*rank, &entry.precedence.matching, false, entries.created, route, entry.precedence.place),
+                (
+                    Reverse(*specificity),
+                    &entry.precedence.matching,
+                    false,
+                    entries.created,
+                    route,
+                    entry.precedence.place,
+                ),
                 entry,
             ));
         }
@@ -192,10 +220,11 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     for entry in endpoints.endpoints.iter().filter(|entry| entry.scoped.offered_by(owner)) {
         let own_host = entry.by_host.as_ref().filter(|_| entry.scoped.host.as_ref() == Some(domain));
         for route in own_host.into_iter().chain(&entry.by_path) {
-            rows.push(((0, &route.precedence.matching, true, 0, &entry.scoped.object, route.precedence.place), route));
+            let Precedence { matching, place } = &route.precedence;
+            rows.push(((Reverse(highest), matching, true, 0, &entry.scoped.object, *place), route));
         }
     }
-    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    rows.sort_by_key(|(place, _)| *place);
 
     let shell = VirtualHost { name: domain.to_string(), domains: vec![domain.to_string()], ..Default::default() };
     let len = shell.encoded_len() + rows.iter().map(|(_, entry)| entry.bytes.len()).sum::<usize>();

@@ -105,6 +105,8 @@ pub struct ParentReport {
     pub parent: ParentTarget,
     /// Why the parent does not take the route; nothing when it does.
     pub refused: Option<Problem>,
+    /// Whether some listener serves the route, so that all of it was looked at.
+    pub served: bool,
     /// What is wrong inside the route although it is attached: references (ResolvedRefs) and rules left out
     /// (PartiallyInvalid); the reason tells which.
     pub problems: Vec<Problem>,

@@ -25,7 +25,7 @@ impl Snapshot {
 
     /// The snapshot after some changes; types without a change are shared with this one.
     pub fn with(&self, changes: impl IntoIterator<Item = ViewChange>) -> Self {
-        let mut by_type: [Vec<(Arc<str>, Option<Arc<Resource>>)>; TypeUrl::COUNT] = Default::default();
+        let mut by_type: [Vec<ByName>; TypeUrl::COUNT] = Default::default();
         for ViewChange { type_url, name, resource } in changes {
             by_type[type_url.index()].push((name, resource));
         }
@@ -38,6 +38,9 @@ impl Snapshot {
         next
     }
 }
+
+/// A name and what it names from now on.
+type ByName = (Arc<str>, Option<Arc<Resource>>);
 
 /// One difference to a snapshot.
 #[derive(Clone, Debug)]
@@ -136,7 +139,7 @@ impl SnapshotCache {
             ViewChange {
                 type_url: resource.type_url(),
                 name: Arc::clone(resource.name()),
-                resource: Some(rendering.render(resource)),
+                resource: rendering.render(resource),
             }
         }));
         cells.rendered.push((rendering, Arc::clone(&cell)));
@@ -159,7 +162,7 @@ impl Cell {
 
 impl ViewChange {
     fn rendered(&self, rendering: Rendering) -> Self {
-        Self { resource: self.resource.as_ref().map(|resource| rendering.render(resource)), ..self.clone() }
+        Self { resource: self.resource.as_ref().and_then(|resource| rendering.render(resource)), ..self.clone() }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod body;
 mod cache;
+mod proxyless;
 mod rendering;
 mod resource;
 mod type_url;
@@ -14,4 +15,4 @@ pub use cache::{Snapshot, SnapshotCache, SnapshotWatch, ViewChange};
 pub use rendering::Rendering;
 pub use resource::{Resource, Segment, Version};
 pub use type_url::TypeUrl;
-pub use view::{Step, TypeView};
+pub use view::{Step, TypeView, steps_shared_and_made};

@@ -1,7 +1,8 @@
-//! The same resources for clients that do not use ADS: where a resource names the source of what it refers to, that is the
-//! service of the type then, and not the aggregated stream.
+//! The same resources for other clients than Envoys that use ADS. Where an Envoy does not, the source that a resource names
+//! for what it refers to is the service of the type, and not the aggregated stream; gRPC clients are the business of
+//! `proxyless`.
 //!
-//! Done only for Gateways that such a client asks for, and only to clusters and listeners: nothing else names a source.
+//! Done only for Gateways that such a client asks for. Only clusters and listeners name sources.
 
 use std::sync::Arc;
 
@@ -32,25 +33,30 @@ use tailscale_gateway_proto::{
     google::protobuf::Any,
 };
 
-use super::{Resource, TypeUrl};
+use super::{Resource, TypeUrl, proxyless};
 use crate::model::XDS_CLUSTER;
 
-/// The source that resources name for what they refer to.
+/// For whom resources are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rendering {
-    /// The aggregated stream: as resources are compiled.
+    /// Envoys that use the aggregated stream: as resources are compiled.
     Aggregated,
-    /// Each type's own service, state of the world; reached through the bootstrap's cluster [`XDS_CLUSTER`].
+    /// Envoys that use each type's own service, state of the world; reached through the bootstrap's cluster
+    /// [`XDS_CLUSTER`].
     PerTypeSotw,
-    /// Each type's own service, delta; likewise.
+    /// Envoys that use each type's own service, delta; likewise.
     PerTypeDelta,
+    /// gRPC clients that route by themselves.
+    Proxyless,
 }
 
 impl Rendering {
-    /// The resource with its sources named this way; the very same one when it names none.
-    pub fn render(self, resource: &Arc<Resource>) -> Arc<Resource> {
+    /// The resource as these clients take it: the very same one when there is no difference, none when they have no use for
+    /// it.
+    pub fn render(self, resource: &Arc<Resource>) -> Option<Arc<Resource>> {
         let api_type = match self {
-            Rendering::Aggregated => return Arc::clone(resource),
+            Rendering::Aggregated => return Some(Arc::clone(resource)),
+            Rendering::Proxyless => return proxyless::render(resource),
             Rendering::PerTypeSotw => ApiType::Grpc,
             Rendering::PerTypeDelta => ApiType::DeltaGrpc,
         };
@@ -69,7 +75,7 @@ impl Rendering {
         }));
         let bytes = resource.message_bytes();
         let name = Arc::clone(resource.name());
-        match resource.type_url() {
+        Some(match resource.type_url() {
             TypeUrl::Cluster => {
                 let mut cluster: Cluster = decode(&bytes);
                 source.cluster(&mut cluster);
@@ -81,12 +87,18 @@ impl Rendering {
                 Arc::new(Resource::new(TypeUrl::Listener, name, &listener))
             }
             _ => Arc::clone(resource),
-        }
+        })
     }
 }
 
-fn decode<M: Message + Default>(bytes: &[u8]) -> M {
+/// Reads a message that this program encoded.
+pub(super) fn decode<M: Message + Default>(bytes: &[u8]) -> M {
     M::decode(bytes).expect("the bytes are a message of this type that this program encoded")
+}
+
+/// Packs a message into an `Any`.
+pub(super) fn packed<M: Message + Name>(message: &M) -> Any {
+    Any { type_url: M::type_url(), value: message.encode_to_vec().into() }
 }
 
 /// Puts a source in the place of the aggregated one, wherever it stands.
@@ -151,5 +163,5 @@ fn rewrite<M: Message + Name + Default>(any: Option<&mut Any>, change: impl FnOn
     let Some(any) = any.filter(|any| any.type_url == M::type_url()) else { return };
     let mut message: M = decode(&any.value);
     change(&mut message);
-    any.value = message.encode_to_vec().into();
+    *any = packed(&message);
 }

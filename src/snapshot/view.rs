@@ -1,6 +1,9 @@
 //! All resources of one type for one Gateway at one moment, and the difference between two such moments.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{
+    Arc, Mutex, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use xxhash_rust::xxh3::Xxh3;
@@ -9,6 +12,19 @@ use super::{Body, Resource, Version};
 
 /// Differences that a view remembers: streams that are a few changes apart still share them.
 const REMEMBERED_STEPS: usize = 8;
+
+/// How often a difference was there already, and how often it had to be made, over all views.
+static STEPS: StepCounts = StepCounts { shared: AtomicU64::new(0), made: AtomicU64::new(0) };
+
+struct StepCounts {
+    shared: AtomicU64,
+    made: AtomicU64,
+}
+
+/// How many differences between views were shared and how many made since the program began.
+pub fn steps_shared_and_made() -> (u64, u64) {
+    (STEPS.shared.load(Ordering::Relaxed), STEPS.made.load(Ordering::Relaxed))
+}
 
 /// All resources of a type. Making the next one from it costs the change; keeping an old one costs the difference.
 #[derive(Default)]
@@ -68,8 +84,10 @@ impl TypeView {
     pub fn step_from(&self, from: &TypeView) -> Arc<Step> {
         let mut steps = self.steps.lock().expect("nothing panics while it holds this lock");
         if let Some((_, step)) = steps.iter().find(|(version, _)| *version == from.version) {
+            STEPS.shared.fetch_add(1, Ordering::Relaxed);
             return Arc::clone(step);
         }
+        STEPS.made.fetch_add(1, Ordering::Relaxed);
         let step = Arc::new(self.difference(from));
         if steps.len() == REMEMBERED_STEPS {
             steps.remove(0);

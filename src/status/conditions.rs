@@ -1,5 +1,7 @@
 //! The conditions themselves: their types, and which reason belongs to which.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use serde_json::{Value, json};
 
 use crate::model::{
@@ -61,6 +63,8 @@ pub struct ObjectStatus {
     pub object: ObjectKey,
     /// Its own conditions.
     pub conditions: Vec<Condition>,
+    /// Of a Gateway: the addresses that were asked for and that it is bound to.
+    pub addresses: Vec<Arc<str>>,
     /// Of a Gateway: those of its listeners.
     pub listeners: Vec<ListenerConditions>,
     /// Of a route: those of its parents.
@@ -94,6 +98,7 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
     let mut status = ObjectStatus {
         object: report.object().clone(),
         conditions: Vec::new(),
+        addresses: Vec::new(),
         listeners: Vec::new(),
         parents: Vec::new(),
     };
@@ -101,6 +106,7 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
         Report::Class(report) => status.conditions = class(report),
         Report::Gateway(report) => {
             status.conditions = gateway(report, programmed);
+            status.addresses.clone_from(&report.addresses);
             status.listeners =
                 report.listeners.iter().map(|one| listener(one, report.generation, programmed)).collect();
         }
@@ -178,8 +184,11 @@ fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
     };
     let refused = accepted.status == ConditionStatus::False;
     conditions.push(accepted);
-    conditions.push(if refused || !any_served {
+    conditions.push(if !any_served {
         make.make("Programmed", ConditionStatus::False, "Invalid", "no listener can be served".to_owned())
+    } else if refused {
+        let message = "listeners are served on the other addresses only";
+        make.make("Programmed", ConditionStatus::False, "AddressNotUsable", message.to_owned())
     } else {
         programmed_condition(&make, programmed)
     });
@@ -208,7 +217,10 @@ fn programmed_condition(make: &Maker, programmed: &Programmed) -> Condition {
 fn listener(report: &ListenerReport, generation: i64, programmed: &Programmed) -> ListenerConditions {
     let make = Maker(generation);
     let conflicts = with_reason(&report.problems, &[Reason::ProtocolConflict, Reason::HostnameConflict]);
-    let unsupported = with_reason(&report.problems, &[Reason::UnsupportedProtocol, Reason::PortUnavailable]);
+    let unsupported = with_reason(
+        &report.problems,
+        &[Reason::UnsupportedProtocol, Reason::PortUnavailable, Reason::UnsupportedValue],
+    );
     let unresolved = with_reason(
         &report.problems,
         &[Reason::InvalidCertificateRef, Reason::InvalidRouteKinds, Reason::RefNotPermitted],
@@ -254,17 +266,39 @@ fn parent(report: &ParentReport, route: &RouteReport) -> ParentConditions {
         None if !report.any_rule_valid => make.unless("Accepted", "Accepted", &invalid),
         None => make.holds("Accepted", "Accepted"),
     });
-    conditions.push(make.unless("ResolvedRefs", "ResolvedRefs", &unresolved));
+    conditions.push(if report.served {
+        make.unless("ResolvedRefs", "ResolvedRefs", &unresolved)
+    } else {
+        let message = "no listener serves the route here, so its references were not looked at";
+        make.make("ResolvedRefs", ConditionStatus::Unknown, "Pending", message.to_owned())
+    });
     if report.refused.is_none() && report.any_rule_valid && !invalid.is_empty() {
         conditions.push(make.make(
             "PartiallyInvalid",
             ConditionStatus::True,
             Reason::UnsupportedValue.as_str(),
-            words(&invalid),
+            dropped(&invalid),
         ));
     }
     conditions.extend(effective(&make, &report.problems));
     ParentConditions { parent: report.parent.clone(), conditions }
+}
+
+/// "The message for this condition MUST start with the prefix "Dropped Rule" and include information about which Rules have
+/// been dropped" (Gateway API, `RouteConditionPartiallyInvalid`). What is not of one rule drops them all.
+fn dropped(invalid: &[&Problem]) -> String {
+    let rule = |problem: &&Problem| {
+        let (rule, _) = problem.field.strip_prefix("spec.rules[")?.split_once(']')?;
+        rule.parse::<usize>().ok()
+    };
+    let rules: BTreeSet<usize> = invalid.iter().filter_map(rule).collect();
+    let names: Vec<String> = rules.iter().map(ToString::to_string).collect();
+    let plural = if rules.len() == 1 { "" } else { "s" };
+    format!(
+        "Dropped Rule{plural} {}, as far as they can not be served as written: {}",
+        names.join(", "),
+        words(invalid)
+    )
 }
 
 fn object(report: &ObjectReport) -> Vec<Condition> {
@@ -307,6 +341,10 @@ impl ObjectStatus {
         let mut status = serde_json::Map::new();
         if !self.conditions.is_empty() {
             status.insert("conditions".to_owned(), conditions_json(&self.conditions));
+        }
+        if !self.addresses.is_empty() {
+            let addresses = self.addresses.iter().map(|address| json!({"type": "IPAddress", "value": &**address}));
+            status.insert("addresses".to_owned(), addresses.collect());
         }
         if !self.listeners.is_empty() {
             let listeners = self.listeners.iter().map(|listener| {

@@ -99,6 +99,10 @@ pub(super) struct Nodes<P: Program> {
     orphans: Vec<P::Key>,
     changed: BTreeSet<P::Key>,
     made: usize,
+    /// How many outputs are being made right now, one for another.
+    depth: usize,
+    /// The topics whose facts changed while an output was made for another. That other one may have read them before.
+    restated: Vec<P::Topic>,
 }
 
 impl<P: Program> Engine<P> {
@@ -171,6 +175,8 @@ impl<P: Program> Default for Nodes<P> {
             orphans: Vec::new(),
             changed: BTreeSet::new(),
             made: 0,
+            depth: 0,
+            restated: Vec::new(),
         }
     }
 }
@@ -223,9 +229,22 @@ impl<P: Program> Nodes<P> {
     }
 
     fn make(&mut self, key: &P::Key, store: &Store, program: &P) {
+        let restated = self.restated.len();
+        self.depth += 1;
         let mut view = View { store, program, nodes: self, reads: Vec::new() };
         let Output { value, mut facts } = program.make(key, &mut view);
         let mut reads = view.reads;
+        self.depth -= 1;
+        // Nobody knew yet what this output reads when those facts changed.
+        let outdated = self.restated[restated..]
+            .iter()
+            .any(|topic| reads.iter().any(|read| matches!(read, Read::Topic(read) if read == topic)));
+        if outdated {
+            self.dirty.insert((program.level(key), key.clone()));
+        }
+        if self.depth == 0 {
+            self.restated.clear();
+        }
         reads.sort_unstable();
         reads.dedup();
         facts.sort_unstable();
@@ -306,6 +325,9 @@ impl<P: Program> Nodes<P> {
         }
         for topic in topics {
             self.mark_readers(&Read::Topic(topic.clone()), program);
+            if self.depth > 0 {
+                self.restated.push(topic.clone());
+            }
         }
     }
 }

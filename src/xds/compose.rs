@@ -167,17 +167,14 @@ impl Composer<'_> {
     fn draft(&mut self, state: &mut TypeState) -> (Draft, Arc<Step>) {
         let current = self.current;
         let resend = &mut state.resend;
-        let mut is_new = false;
         state.parked.retain(|name, parked| {
             let stays = current.get(name).is_some_and(|now| now.version() == parked.version);
             // What the client may have or not is said again, also when it is gone.
-            if !stays && parked.is_guess {
-                is_new = true;
+            if !stays && parked.is_unsure {
                 resend.insert(Arc::clone(name));
             }
             stays
         });
-        state.owes |= is_new && self.is_full_state();
         let step =
             if state.sent.version() == current.version() { Arc::default() } else { current.step_from(&state.sent) };
         let mut draft = Draft { is_step: true, ..Draft::default() };
@@ -271,12 +268,14 @@ impl Composer<'_> {
         }
     }
 
-    /// Answers for a name that does not exist. In the delta protocol that is said; in the other it can not be, so an empty
-    /// resource takes the place of one that the client would wait for (`xds.md` P18, P34).
+    /// Answers for a name that does not exist. In the delta protocol that is said, and a full state says it by leaving the name
+    /// out; else it can not be said, so an empty resource takes the place of one that the client would wait for (`xds.md` P18,
+    /// P34).
     fn answer_missing(&self, draft: &mut Draft, name: Arc<str>) {
         draft.is_step = false;
         match self.protocol {
             Protocol::Delta => draft.removed.push(name),
+            Protocol::Sotw if self.is_full_state() => draft.changes = true,
             Protocol::Sotw => draft.resources.extend(empty(self.type_url, &name)),
         }
     }
@@ -350,8 +349,8 @@ impl Composer<'_> {
         if self.type_url == TypeUrl::Cluster {
             told.clone_from(&draft.resources);
             // A full state takes back what the client may have applied although it refused it.
-            let guesses = state.parked.iter().filter(|(_, parked)| parked.is_guess && self.is_full_state());
-            told.extend(guesses.filter_map(|(name, _)| after.get(name)).cloned());
+            let unsure = state.parked.iter().filter(|(_, parked)| parked.is_unsure && self.is_full_state());
+            told.extend(unsure.filter_map(|(name, _)| after.get(name)).cloned());
         }
         let is_step = draft.is_step && !draft.cut;
         let mut counts = (draft.resources.len(), draft.removed.len());

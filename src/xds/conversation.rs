@@ -108,9 +108,10 @@ pub(super) fn converse<P: Speaks>(
     StreamBody::new(frames.boxed())
 }
 
-/// Where a client of this kind fetches what a resource refers to.
-fn rendering<P: Speaks>(scope: Scope) -> Rendering {
+/// What a client of this kind takes.
+fn rendering<P: Speaks>(scope: Scope, node: &super::NodeInfo) -> Rendering {
     match (scope, P::PROTOCOL) {
+        (Scope::Aggregated, _) if node.is_proxyless() => Rendering::Proxyless,
         (Scope::Aggregated, _) => Rendering::Aggregated,
         (Scope::Only(_), Protocol::Sotw) => Rendering::PerTypeSotw,
         (Scope::Only(_), Protocol::Delta) => Rendering::PerTypeDelta,
@@ -224,7 +225,7 @@ struct Open<P: Speaks> {
 
 impl<P: Speaks> Open<P> {
     fn new(shared: &Arc<Shared>, connection: &Connection, scope: Scope, node: super::NodeInfo) -> Self {
-        let watch = shared.cache.watch(&node.gateway, rendering::<P>(scope));
+        let watch = shared.cache.watch(&node.gateway, rendering::<P>(scope, &node));
         let news = News { ready: Some(shared.cache.ready()), watch, taken: None };
         shared.metrics.stream_opened(P::PROTOCOL.label(), &node.gateway);
         let machine = P::machine(scope, shared.options.machine.clone());

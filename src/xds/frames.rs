@@ -196,6 +196,7 @@ impl Iterator for ResponseFrames {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use std::convert::Infallible;
 

@@ -87,6 +87,12 @@ impl NameSets {
         if changed { self.shared(next) } else { Arc::clone(base) }
     }
 
+    /// How many different sets are held.
+    pub fn in_use(&self) -> usize {
+        let table = self.table.lock().expect("nothing panics while it holds this lock");
+        table.sets.values().filter(|set| set.strong_count() > 0).count()
+    }
+
     /// Whether a list without repetitions has exactly the names of a set. Of a list with repetitions it may say no.
     pub fn is_list_of<'a>(&self, set: &NameSet, list: impl Iterator<Item = &'a str>) -> bool {
         let mut count = 0;

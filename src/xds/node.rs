@@ -22,6 +22,14 @@ pub struct NodeInfo {
     pub features: ClientFeatures,
 }
 
+impl NodeInfo {
+    /// Whether it is a gRPC client that routes by itself. All of gRPC's libraries begin their name with the same word: `gRPC
+    /// C-core`, `gRPC Go`, `gRPC Java`, `gRPC Node`.
+    pub fn is_proxyless(&self) -> bool {
+        self.user_agent.starts_with("gRPC ")
+    }
+}
+
 /// Capabilities that a client declares in `node.client_features` (`xds.md` P08).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientFeatures {

@@ -318,8 +318,8 @@ fn stream<P: Speaks>(shared: &Arc<Shared>, scope: Scope) -> axum::routing::Metho
 }
 
 fn open_stream<P: Speaks>(shared: &Arc<Shared>, scope: Scope, request: Request) -> axum::response::Response {
-    if let Err(refused) = check_headers(request.headers()) {
-        return refused;
+    if let Some(refusal) = refusal(request.headers()) {
+        return refusal;
     }
     let (parts, body) = request.into_parts();
     let connection: Arc<Connection> =
@@ -329,27 +329,26 @@ fn open_stream<P: Speaks>(shared: &Arc<Shared>, scope: Scope, request: Request) 
 
 /// `Fetch…` is the unary form of the REST protocol, which is not offered (`xds.md` P01).
 async fn fetch(headers: HeaderMap) -> axum::response::Response {
-    match check_headers(&headers) {
-        Ok(()) => Status::unimplemented("only the streaming methods are served: Stream… and Delta…").into_http(),
-        Err(refused) => refused,
-    }
+    refusal(&headers).unwrap_or_else(|| {
+        Status::unimplemented("only the streaming methods are served: Stream… and Delta…").into_http()
+    })
 }
 
-/// Refuses what is no gRPC, and what is compressed.
-fn check_headers(headers: &HeaderMap) -> Result<(), axum::response::Response> {
+/// The answer to what is no gRPC, and to what is compressed.
+fn refusal(headers: &HeaderMap) -> Option<axum::response::Response> {
     let is = |name: &str, accepted: fn(&str) -> bool| {
         headers.get(name).is_none_or(|value| value.to_str().is_ok_and(accepted))
     };
     if !headers.contains_key(header::CONTENT_TYPE) || !is("content-type", |value| value.starts_with("application/grpc"))
     {
-        return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response());
+        return Some(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response());
     }
     if !is("grpc-encoding", |value| value == "identity") {
         let mut refused = Status::unimplemented("compressed requests are not supported").into_http();
         refused.headers_mut().insert("grpc-accept-encoding", header::HeaderValue::from_static("identity"));
-        return Err(refused);
+        return Some(refused);
     }
-    Ok(())
+    None
 }
 
 fn grpc_response(body: axum::body::Body) -> axum::response::Response {

@@ -20,7 +20,7 @@ use super::{
     stream::Protocol,
     subscription::{Change, Subscription},
 };
-use crate::snapshot::{Resource, Step, TypeUrl, TypeView, Version};
+use crate::snapshot::{Resource, Step, TypeView, Version};
 
 /// A type's state on a stream.
 pub(super) struct TypeState {
@@ -30,7 +30,7 @@ pub(super) struct TypeState {
     /// What the client has accepted.
     pub(super) acked: Arc<TypeView>,
     /// What the client may have applied of a response that it refused, until it accepts another one and nothing
-    /// is guessed of it.
+    /// is unsure.
     pub(super) doubt: Option<Arc<TypeView>>,
     /// Responses without an answer, oldest first.
     pub(super) in_flight: SmallVec<[InFlight; 1]>,
@@ -96,8 +96,9 @@ pub(super) struct Held {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parked {
     pub(super) version: Version,
-    /// Whether the refusal named nothing in its response, so that the client may as well have applied this.
-    pub(super) is_guess: bool,
+    /// Whether it is not known what the client has: the refusal named nothing in its response, so that it may have applied
+    /// this; or it may have something from before that was never accepted on this stream.
+    pub(super) is_unsure: bool,
 }
 
 /// `initial_resource_versions`.
@@ -192,30 +193,25 @@ impl TypeState {
         now.saturating_duration_since(accepted.sent_at)
     }
 
-    /// Nothing but what was guessed is in doubt after an acceptance.
+    /// Nothing but what is unsure is in doubt after an acceptance.
     pub(super) fn clear_doubt(&mut self) {
-        if !self.parked.values().any(|parked| parked.is_guess) {
+        if !self.parked.values().any(|parked| parked.is_unsure) {
             self.doubt = None;
         }
     }
 
     /// The response in this place is refused (`xds.md` P12).
     ///
-    /// Of clusters and listeners Envoy applies what it does not refuse. Of other types it may have stopped at the first bad
-    /// one, so the rest is sent once more. That ends: each refusal parks one resource at least, or nothing is sent again.
-    pub(super) fn on_nack(
-        &mut self,
-        protocol: Protocol,
-        type_url: TypeUrl,
-        place: usize,
-        error: ErrorDetail,
-        now: Instant,
-    ) -> Refusal {
+    /// The client may have applied the rest or not: of clusters and listeners Envoy applies what it does not refuse, but
+    /// nothing at all when it refuses one while it decodes the response (a constraint of the message is violated); of other
+    /// types it stops at the first bad one. So the rest is sent once more. That ends: each time it is less.
+    pub(super) fn on_nack(&mut self, protocol: Protocol, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
+        let mut is_unanswered = false;
         match protocol {
             Protocol::Delta if place > 0 => drop(self.on_ack(place - 1, now)),
             // A client may have kept its answer to a full state to itself when a newer one came. What it did not accept stays
             // new, and is in the newer one too.
-            _ => drop(self.in_flight.drain(..place)),
+            _ => is_unanswered = self.in_flight.drain(..place).count() > 0,
         }
         let refused = self.in_flight.remove(0);
         let (culprits, is_guess) = self.culprits(&refused, &error.message);
@@ -226,13 +222,16 @@ impl TypeState {
             undone.push(Undone::of(resource, &self.acked));
             // Newer content of the same name may be in flight already; then this is not sent again anyway.
             if version_in(&self.sent, name) == Some(resource.version()) {
-                self.parked.entry(Arc::clone(name)).or_insert(Parked { version: resource.version(), is_guess });
+                let is_unknown = self.returned_at.is_some() && self.acked.get(name).is_none();
+                let is_unsure = is_guess || is_unanswered || is_unknown;
+                self.parked.entry(Arc::clone(name)).or_insert(Parked { version: resource.version(), is_unsure });
                 parked.push(Arc::clone(name));
             }
         }
         let count = undone.len();
-        if matches!(type_url, TypeUrl::Cluster | TypeUrl::Listener) || parked.is_empty() {
-            self.acked = undo(&refused.after, &undone);
+        if culprits.is_empty() && refused.known_bad.is_empty() {
+            // Nothing to leave out: what was refused is not sent again.
+            self.acked = Arc::clone(&refused.after);
         } else {
             self.take_back_rest(&refused, &mut undone);
         }
@@ -242,7 +241,7 @@ impl TypeState {
         self.sent = undo(&self.sent, &undone);
         for later in &mut self.in_flight {
             let is_in = |undone: &&Undone| version_in(&later.after, &undone.name) == undone.was;
-            later.known_bad.extend(undone.iter().filter(is_in).map(|undone| Arc::clone(&undone.name)));
+            later.known_bad.extend(undone[..count].iter().filter(is_in).map(|undone| Arc::clone(&undone.name)));
             later.after = undo(&later.after, &undone);
         }
         self.last_nack = Some(LastNack { code: error.code, message: error.message, at: now });

@@ -133,7 +133,7 @@ impl Stream {
             None => Event::Ack { type_url, latency: state.on_ack(place, now) },
             Some(error) => {
                 let (code, message) = (error.code, error.message.clone());
-                let refusal = state.on_nack(protocol, type_url, place, error, now);
+                let refusal = state.on_nack(protocol, place, error, now);
                 Event::Nack { type_url, latency: refusal.latency, code, message, parked: refusal.parked }
             }
         };

@@ -79,6 +79,7 @@ async fn metrics_are_on_a_page() {
         "{page}"
     );
     assert!(page.contains(r#"tailscale_gateway_xds_parked_resources{type="Cluster"} 0"#), "{page}");
+    assert!(page.contains("tailscale_gateway_xds_diff_cache_misses_total"), "{page}");
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ fn validate_says_one_line_for_each_problem_by_file_and_place() {
     let refused = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: ns}\nspec: {ports: [{port: x}]}\n";
     let (_keep, path) =
         manifests(&[("a.yaml", &format!("{GOOD}---\n{refused}---\nkind: [\n")), ("b.yaml", GOOD), ("c.yaml", UNKNOWN)]);
-    let found = validate::problems(&[path.clone()], |_| Vec::new()).expect("read");
+    let found = validate::problems(std::slice::from_ref(&path), |_| Vec::new()).expect("read");
     let report = validate::report(&found).replace(&format!("{}/", path.display()), "");
     let lines: Vec<&str> = report.lines().collect();
     assert_eq!(lines.len(), 4, "{report}");
@@ -150,7 +150,7 @@ fn validate_fails_for_errors_and_not_for_warnings() {
 #[test]
 fn validate_takes_in_what_others_find_at_the_place_of_the_object() {
     let (_keep, path) = manifests(&[("a.yaml", GOOD), ("b.yaml", "a: [")]);
-    let found = validate::problems(&[path.clone()], |world| {
+    let found = validate::problems(std::slice::from_ref(&path), |world| {
         let object = ObjectKey::new(Kind::Namespace, ObjectName::new("", "good"));
         let problem = Problem::new(object, "spec", Reason::TargetNotFound, "no such thing");
         vec![world.locate(&problem), world.locate(&problem)]

@@ -29,7 +29,7 @@ fn certificate() -> TlsCertificate {
     }
 }
 
-fn any(message: &(impl Message + Name)) -> Any {
+fn any(message: &impl Name) -> Any {
     Any { type_url: <_ as TypeUrl>::url(message), value: message.encode_to_vec().into() }
 }
 
@@ -43,7 +43,7 @@ impl<T: Name> TypeUrl for T {
     }
 }
 
-fn dump(message: &(impl Message + Name)) -> serde_json::Value {
+fn dump(message: &impl Name) -> serde_json::Value {
     to_json(&message.url(), &message.encode_to_vec()).unwrap()
 }
 

@@ -81,3 +81,16 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
     }
 }
+
+/// What `fuzz/fuzz_targets/xds_*.rs` run, on the inputs that once broke a rule.
+#[test]
+fn conversations_that_once_broke_a_rule_keep_it() {
+    for (folder, is_delta) in [("xds_delta", true), ("xds_sotw", false)] {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(folder);
+        for entry in std::fs::read_dir(&folder).expect("the corpus is there") {
+            let bytes = std::fs::read(entry.expect("readable").path()).expect("readable");
+            let (first, rest) = bytes.split_first().expect("not empty");
+            play(is_delta, if first % 2 == 0 { Manners::Envoy } else { Manners::Free }, rest, None);
+        }
+    }
+}

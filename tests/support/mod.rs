@@ -9,6 +9,7 @@ pub mod backend;
 pub mod client;
 pub mod envoy;
 pub mod gateway;
+pub mod golden;
 pub mod load;
 pub mod manifest_fuzz;
 pub mod manifests;

@@ -483,8 +483,8 @@ impl<'a> Model<'a> {
                 bad.push(part.0.clone());
             }
         }
-        if !bad.is_empty() && !is_partial && self.choose(2) == 0 {
-            // It stopped at once.
+        if !bad.is_empty() && self.choose(2) == 0 {
+            // It stopped at once: a resource that can not be decoded spoils the whole response.
             good = Received::default();
         }
         let versions: BTreeMap<String, String> = match self.is_delta {

@@ -1,6 +1,6 @@
 //! A world for the protocol's machines: resources with a name and a content, and clients that read what is really sent.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
@@ -94,19 +94,6 @@ impl Received {
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "a name stands twice in {self:?}");
         assert_eq!((self.resources.len(), self.removed.len()), (response.resources, response.removed), "{self:?}");
         self
-    }
-
-    /// Applies it to what a client has; a full state replaces it.
-    pub fn apply(&self, has: &mut BTreeMap<String, String>, is_full_state: bool) {
-        if is_full_state {
-            has.clear();
-        }
-        for (name, content, _) in &self.resources {
-            has.insert(name.clone(), content.clone());
-        }
-        for name in &self.removed {
-            has.remove(name);
-        }
     }
 }
 
