@@ -81,7 +81,7 @@ fn a_slash_that_is_ignored_does_not_count_as_a_character() {
 fn an_ignored_header_does_not_count() {
     let rule = |headers: &str| format!("{{matches: [{{headers: [{headers}]}}]}}");
     let twice = rule("{name: a, value: b}, {name: A, value: c}");
-    let compiled = compile(&format!("[{twice}, {}]", rule("{name: b, value: b}")));
+    let compiled = compile(&format!("[{}, {twice}]", rule("{name: b, value: b}")));
     let places: Vec<_> = compiled.entries.iter().map(|entry| entry.precedence.place).collect();
     assert_eq!(places, [(0, 0), (1, 0)]);
 }
