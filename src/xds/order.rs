@@ -48,24 +48,25 @@ impl<'a> Order<'a> {
     ) -> Option<Arc<str>> {
         let clusters = self.state(TypeUrl::Cluster)?;
         let current = self.snapshot.view(TypeUrl::Cluster);
-        if clusters.acked.version() == current.version() {
-            return None;
-        }
+        let views = || clusters.views().filter(|view| view.version() != current.version());
+        // One that the client has may be on its way out, when it came back.
         let is_cold = |name: &str| {
             clusters.subscription.covers(name)
-                && clusters.acked.get(name).is_none()
                 && current.get(name).is_some()
+                && views().any(|view| view.get(name).is_none())
                 && !predecessor.is_some_and(|old| old.names_cluster(name))
         };
         if let Some(held) = held.filter(|held| is_cold(&held.cluster) && routing.names_cluster(&held.cluster)) {
             return Some(Arc::clone(&held.cluster));
         }
-        let step = current.step_from(&clusters.acked);
-        if step.updated.len() > FEW_CLUSTERS {
-            return routing.clusters().find(|name| is_cold(name)).cloned();
-        }
-        let mut new = step.updated.iter().map(|cluster| cluster.name());
-        new.find(|name| is_cold(name) && routing.names_cluster(name)).cloned()
+        views().find_map(|view| {
+            let step = current.step_from(view);
+            if step.updated.len() > FEW_CLUSTERS {
+                return routing.clusters().find(|name| is_cold(name)).cloned();
+            }
+            let mut new = step.updated.iter().map(|cluster| cluster.name());
+            new.find(|name| is_cold(name) && routing.names_cluster(name)).cloned()
+        })
     }
 
     /// Says of each resource that is gone from the snapshot whether the client must keep it for now. `is_unknown` is the

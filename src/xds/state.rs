@@ -294,17 +294,17 @@ impl TypeState {
                 resend.insert(Arc::clone(name));
             }
         };
-        match &refused.contents {
-            Contents::Step(step) => step.updated.iter().for_each(&mut updated),
-            Contents::List(resources, _) => resources.iter().for_each(&mut updated),
+        let step;
+        let (resources, removed): (&[_], &[_]) = match &refused.contents {
+            Contents::Step(step) => (&step.updated, &step.removed),
+            Contents::List(resources, removed) => (resources, removed),
             // A full state is sent whole again when anything in it is.
-            Contents::Full => refused.after.step_from(acked).updated.iter().for_each(&mut updated),
-        }
-        let removed: &[Arc<str>] = match &refused.contents {
-            Contents::Step(step) => &step.removed,
-            Contents::List(_, removed) => removed,
-            Contents::Full => &[],
+            Contents::Full => {
+                step = refused.after.step_from(acked);
+                (&step.updated, &step.removed)
+            }
         };
+        resources.iter().for_each(&mut updated);
         for name in removed.iter().filter(|name| subscription.covers(name) && sent.get(name).is_none()) {
             undone.push(Undone { name: Arc::clone(name), was: None, before: acked.get(name).cloned() });
             resend.insert(Arc::clone(name));
