@@ -248,14 +248,23 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
     }
 }
 
-/// What is wrong with the path of a health check, so that it can not be made. Envoy writes the path into the request as it
-/// is, and refuses a cluster over a line break in it.
-pub(super) fn health_check_problem(endpoint: &TailscaleEndpoint) -> Option<String> {
+/// Which field of a health check is wrong, and how, so that it can not be made. Envoy writes the path into the request as it
+/// is, and refuses a cluster over a line break in it, or over a time of zero.
+pub(super) fn health_check_problem(endpoint: &TailscaleEndpoint) -> Option<(&'static str, String)> {
     let check = endpoint.health_check.as_ref().filter(|check| check.enabled)?;
+    for (field, time) in [("healthCheck.interval", &check.interval), ("healthCheck.timeout", &check.timeout)] {
+        if time.as_std() < StdDuration::from_millis(1) {
+            return Some((
+                field,
+                format!("{time} must be at least a millisecond; without it there is no health check"),
+            ));
+        }
+    }
     let path = &check.path;
     let good = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
     (endpoint.protocol != EndpointProtocol::Grpc && !good).then(|| {
-        format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check")
+        let message = format!("{path:?} must begin with a slash and have no spaces, line breaks or letters outside ASCII; without it there is no health check");
+        ("healthCheck.path", message)
     })
 }
 
@@ -289,9 +298,7 @@ fn health_check(
     })
 }
 
-/// Envoy wants intervals and timeouts above zero.
 fn duration(duration: StdDuration) -> Option<Duration> {
-    let duration = duration.max(StdDuration::from_millis(1));
     Some(Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(duration.subsec_nanos()).expect("below 10^9"),

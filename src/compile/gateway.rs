@@ -203,7 +203,7 @@ fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>)
     };
     if let Some(tls) = &gateway.spec.tls {
         if tls.frontend.is_some() {
-            note("spec.tls.frontend", "checking client certificates");
+            note("spec.tls.frontend", "checking client certificates (HTTPS listeners that must are not served)");
         }
         if tls.backend.is_some() {
             note("spec.tls.backend", "a client certificate towards backends");

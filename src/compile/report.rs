@@ -7,7 +7,7 @@ use super::{
     cluster::{endpoint_target, health_check_problem},
     gateway::class_is_ours,
     objects::generation,
-    scope::EndpointConflict,
+    scope::{EndpointConflict, unknown_tailnet},
 };
 use crate::{
     api::{
@@ -135,8 +135,8 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             }
             _ => {}
         }
-        if let Some(message) = health_check_problem(endpoint) {
-            problem("healthCheck.path", Reason::UnsupportedValue, message);
+        if let Some((field, message)) = health_check_problem(endpoint) {
+            problem(field, Reason::UnsupportedValue, message);
         }
         let first = endpoints.spec.endpoints.iter().position(|other| other.name == endpoint.name);
         if first.is_some_and(|first| first < place) {
@@ -155,6 +155,9 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         );
         let field = format!("spec.endpoints[{place}].name");
         problems.push(Problem::new(object.clone(), field, Reason::Conflicted, message));
+    }
+    if let Some(message) = unknown_tailnet(&endpoints.spec.tailnet, world) {
+        problems.push(Problem::new(object.clone(), "spec.tailnet", Reason::TailnetNotFound, message));
     }
     problems.extend(endpoints_not_acted_on(object, &endpoints));
     Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&endpoints.metadata), problems }))
@@ -192,6 +195,10 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
     let target = &gateway.spec.gateway_ref;
     let name = super::reference::referred(object, target.namespace.as_deref(), &target.name);
     match world.object::<crate::api::Gateway>(&name) {
+        _ if target.kind != Kind::Gateway.as_str() => {
+            let message = format!("a {} can not be referred to here; name a Gateway", target.kind);
+            problems.push(Problem::new(object.clone(), "spec.gatewayRef.kind", Reason::InvalidKind, message));
+        }
         None => {
             let message = format!("there is no Gateway {name}");
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));

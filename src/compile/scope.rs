@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World, attach::namespace_allowed, gateway::state_domain,
-    hostname, objects::created,
+    Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World, attach::namespace_allowed,
+    cluster::endpoint_target, gateway::state_domain, hostname, objects::created,
 };
 use crate::{
     api::{
@@ -89,7 +89,8 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     let mut candidates = Vec::new();
     if listeners.ours {
         for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
-            if let Some(object) = world.object::<TailscaleGateway>(&name) {
+            let object = world.object::<TailscaleGateway>(&name);
+            if let Some(object) = object.filter(|object| object.spec.gateway_ref.kind == Kind::Gateway.as_str()) {
                 for (place, tailnet) in tailnets(&object).into_iter().enumerate() {
                     let reference = &object.spec.gateway_ref;
                     attach(
@@ -190,9 +191,10 @@ fn attach(
             let admitted: Vec<_> =
                 taking.iter().filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world)).collect();
             for (at, endpoint) in object.spec.endpoints.iter().enumerate() {
-                // Of two endpoints of one name the first one counts; the object's own report says so.
+                // Of two endpoints of one name the first one counts, and one that can not be reached claims nothing; the
+                // object's own report says so.
                 let twin = object.spec.endpoints[..at].iter().any(|other| other.name == endpoint.name);
-                if endpoint.external_target.is_none() || twin {
+                if endpoint.external_target.is_none() || twin || endpoint_target(endpoint).is_err() {
                     continue;
                 }
                 let (prefix, host, https_only) = match patterns(tailnet, endpoint) {
@@ -231,7 +233,7 @@ fn attach(
 }
 
 /// The texts by which `TailscaleEndpoints.spec.tailnet` can mean a tailnet: the object's name; its domain; the alias in the
-/// TailscaleGateway unless that is another object's name; `-` or nothing when there is only one tailnet.
+/// TailscaleGateway unless that is another object's name; `-` or nothing when it is the only tailnet.
 fn names_of(tailnet: Tailnet<'_>, world: &mut World<'_>) -> BTreeSet<Arc<str>> {
     let mut names = BTreeSet::from([Arc::<str>::from(tailnet.object)]);
     if let Some(found) = world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.object)) {
@@ -244,10 +246,38 @@ fn names_of(tailnet: Tailnet<'_>, world: &mut World<'_>) -> BTreeSet<Arc<str>> {
     if world.object::<TailscaleTailnet>(&ObjectName::new("", tailnet.alias)).is_none() {
         names.insert(tailnet.alias.into());
     }
-    if world.index(IndexKey::All(Kind::TailscaleTailnet)).len() <= 1 {
+    if world.index(IndexKey::All(Kind::TailscaleTailnet)).iter().all(|only| *only.name == *tailnet.object) {
         names.extend(["-".into(), "".into()]);
     }
     names
+}
+
+/// Why no tailnet can be meant by the text of a `TailscaleEndpoints.spec.tailnet`, if that is so. Reads every tailnet and every
+/// TailscaleGateway, which are few.
+pub(super) fn unknown_tailnet(text: &str, world: &mut World<'_>) -> Option<String> {
+    let all = world.index(IndexKey::All(Kind::TailscaleTailnet));
+    if matches!(text, "" | "-") && all.len() > 1 {
+        return Some(format!(
+            "{text:?} means the only TailscaleTailnet there is, and there are {}; say which",
+            all.len()
+        ));
+    }
+    let gateways = world.index(IndexKey::All(Kind::TailscaleGateway));
+    let mut tailnets: BTreeSet<(String, String)> =
+        all.into_iter().map(|name| (name.name.to_string(), name.name.to_string())).collect();
+    for name in gateways {
+        if let Some(gateway) = world.object::<TailscaleGateway>(&name) {
+            let named = self::tailnets(&gateway);
+            tailnets.extend(named.iter().map(|tailnet| (tailnet.alias.to_owned(), tailnet.object.to_owned())));
+        }
+    }
+    let known = tailnets.iter().any(|(alias, object)| {
+        let tailnet = Tailnet { alias, object, field: "", attachment: None };
+        names_of(tailnet, world).contains(text)
+    });
+    (!known).then(|| {
+        format!("no TailscaleTailnet has the name or domain {text:?}, and no TailscaleGateway calls one so; no Gateway offers these endpoints by itself")
+    })
 }
 
 /// The path prefix and the host of an endpoint's route, and whether only HTTPS listeners offer it.
@@ -363,6 +393,11 @@ impl ScopedEndpoint {
             Some(host) if self.prefix.is_empty() => Claim::Host(Arc::clone(host)),
             _ => Claim::Path(Arc::clone(&self.prefix)),
         }
+    }
+
+    /// Whether both are the same endpoint.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (&self.object, &self.endpoint) == (&other.object, &other.endpoint)
     }
 
     fn identity(&self) -> (&ObjectName, &str, &str, Option<&str>) {

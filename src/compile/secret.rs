@@ -86,7 +86,8 @@ fn check(chain: &[u8], key: &[u8]) -> Result<(), String> {
                 return Err("the key's curve is not P-256, P-384 or P-521; Envoy takes no other".to_owned());
             }
         }
-        _ => return Err("the key is neither RSA nor ECDSA; Envoy takes no other".to_owned()),
+        _ if parsed.public_key().algorithm.algorithm == oid_registry::OID_SIG_ED25519 => {}
+        _ => return Err("the key is neither RSA nor ECDSA nor Ed25519; Envoy takes no other".to_owned()),
     }
     if must_staple(&parsed) {
         return Err(

@@ -217,8 +217,11 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
             ));
         }
     }
-    for entry in endpoints.endpoints.iter().filter(|entry| entry.scoped.offered_by(owner)) {
-        let own_host = entry.by_host.as_ref().filter(|_| entry.scoped.host.as_ref() == Some(domain));
+    let offered = || endpoints.endpoints.iter().filter(|entry| entry.scoped.offered_by(owner));
+    // On the host of one endpoint, the others have no paths.
+    let host = offered().find(|entry| entry.scoped.host.as_ref() == Some(domain)).map(|entry| &entry.scoped);
+    for entry in offered().filter(|entry| host.is_none_or(|host| entry.scoped.is(host))) {
+        let own_host = entry.by_host.as_ref().filter(|_| host.is_some());
         for route in own_host.into_iter().chain(&entry.by_path) {
             let Precedence { matching, place } = &route.precedence;
             rows.push(((Reverse(highest), matching, true, 0, &entry.scoped.object, *place), route));

@@ -87,7 +87,7 @@ reasons! {
     IncompatibleFilters = Error,
     /// The object that a reference names does not exist.
     TargetNotFound = Error,
-    /// The TailscaleTailnet that a TailscaleGateway names does not exist.
+    /// The tailnet that a TailscaleGateway or a TailscaleEndpoints names does not exist.
     TailnetNotFound = Warning,
     /// Two objects claim one name; both are told.
     Conflicted = Error,

@@ -316,9 +316,14 @@ fn object(report: &ObjectReport) -> Vec<Condition> {
                 Some(first) => make.make("Conflicted", ConditionStatus::True, reason_of(first), words(&conflicts)),
                 None => make.make("Conflicted", ConditionStatus::False, "NoConflicts", String::new()),
             });
+            let tailnets = with_reason(&report.problems, &[Reason::TailnetNotFound]);
+            conditions.push(make.unless("TailnetsValid", "TailnetsFound", &tailnets));
         }
         Kind::TailscaleGateway => {
-            let gateway = with_reason(&report.problems, &[Reason::TargetNotFound, Reason::NotAllowedByListeners]);
+            let gateway = with_reason(
+                &report.problems,
+                &[Reason::TargetNotFound, Reason::NotAllowedByListeners, Reason::InvalidKind],
+            );
             conditions.push(make.unless("GatewayValid", "GatewayFound", &gateway));
             let tailnets = with_reason(&report.problems, &[Reason::TailnetNotFound]);
             conditions.push(make.unless("TailnetsValid", "TailnetsFound", &tailnets));

@@ -321,5 +321,10 @@ fn a_change_costs_what_it_changes_however_much_there_is() {
         // Its entries, the virtual host, the bucket and the table that they are in, where it is attached, and its report.
         let made = incremental.apply(vec![Change::Upsert(route(1, 2))]);
         assert_eq!(made, 6, "a weight among {routes} routes");
+        // The cluster, its endpoints and the route's entries come out equal, and nobody behind them is asked.
+        let labelled = object(
+            r#"{"kind": "Service", "metadata": {"name": "s1", "labels": {"a": "b"}}, "spec": {"ports": [{"port": 80}]}}"#,
+        );
+        assert_eq!(incremental.apply(vec![Change::Upsert(labelled)]), 3, "a label among {routes} routes");
     }
 }
