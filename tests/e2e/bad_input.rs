@@ -175,6 +175,10 @@ async fn a_good_file_that_breaks_stays_in_force_until_it_is_mended() {
     let broken = route_to("all", "green").replace("rules:", "rules: ]");
     site.manifests.write_in_place("route.yaml", broken);
     site.control.process().wait_for_line("route.yaml").await;
+    // What is written later arrives, so what there was to do about the broken file is done.
+    let later = "- matches: [{path: {type: PathPrefix, value: /later}}]\n  backendRefs: [{name: green, port: 80}]";
+    site.manifests.write("later.yaml", route("later", later));
+    site.until_from("green", "/later").await;
     assert_eq!(site.get("/").send().await.echo().backend, "blue");
     site.manifests.write_in_place("route.yaml", route_to("all", "green"));
     site.until_from("green", "/").await;
