@@ -69,8 +69,7 @@ pub fn translate(config: &TranslateConfig, settings: Settings) -> ExitCode {
 /// Prints what is wrong with manifests, one line each, by file and place; the exit code is 1 if any of it is an error.
 pub fn validate(config: &ValidateConfig, settings: Settings) -> ExitCode {
     let compiled = |world: &FileWorld| {
-        let translation = translate::translate(world.objects(), settings, None);
-        let reports = translation.map(|translation| translation.reports).unwrap_or_default();
+        let reports = translate::reports(world.objects(), settings);
         reports.values().flat_map(|report| report.problems()).map(|problem| world.locate(problem)).collect()
     };
     match validate::problems(&config.paths, compiled) {

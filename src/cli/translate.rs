@@ -1,5 +1,7 @@
 //! What `translate` prints: everything that would be served, and the status every object would get. Never prints it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -33,9 +35,7 @@ pub fn translate<'a>(
     settings: Settings,
     only: Option<&ObjectName>,
 ) -> Result<Translation, DumpError> {
-    let cache = std::sync::Arc::new(SnapshotCache::new());
-    let mut pipeline = Pipeline::new(Compiler::new(settings), std::sync::Arc::clone(&cache));
-    pipeline.apply(objects.cloned().map(Change::Upsert));
+    let (pipeline, cache) = compiled(objects, settings);
     let mut resources = Map::new();
     for gateway in cache.gateways() {
         if only.is_none_or(|only| *only == gateway) {
@@ -53,6 +53,18 @@ pub fn translate<'a>(
         object
     });
     Ok(Translation { resources: Value::Object(resources), objects: objects.collect(), reports })
+}
+
+/// What is found about objects: what [`translate`] finds, without showing anything.
+pub fn reports<'a>(objects: impl Iterator<Item = &'a Object>, settings: Settings) -> Reports {
+    compiled(objects, settings).0.reports().clone()
+}
+
+fn compiled<'a>(objects: impl Iterator<Item = &'a Object>, settings: Settings) -> (Pipeline, Arc<SnapshotCache>) {
+    let cache = Arc::new(SnapshotCache::new());
+    let mut pipeline = Pipeline::new(Compiler::new(settings), Arc::clone(&cache));
+    pipeline.apply(objects.cloned().map(Change::Upsert));
+    (pipeline, cache)
 }
 
 fn of_gateway(cache: &SnapshotCache, gateway: &ObjectName) -> Result<Value, DumpError> {

@@ -413,7 +413,10 @@ fn the_scan_sees_what_it_has_to() {
     assert_eq!(imports("a::b", "use crate::{\n    c::{d, e},\n    f,\n    g::H,\n};"), ["c", "f", "g"]);
     assert_eq!(imports("a::b", "fn x() { crate::c::d(super::super::e::f, super::g) }"), ["c", "e"]);
     assert_eq!(imports("a", "use super::b;"), ["b"]);
-    assert_eq!(imports("a", "// use crate::b;\nlet x = \"crate::c\";\n#[cfg(test)]\n#[allow(x)]\nmod t { use crate::d; }"), [""; 0]);
+    assert_eq!(
+        imports("a", "// use crate::b;\nlet x = \"crate::c\";\n#[cfg(test)]\n#[allow(x)]\nmod t { use crate::d; }"),
+        [""; 0]
+    );
     let mentions = |text, word| source("a", text).mentions(word);
     assert!(mentions("use tokio::sync::mpsc;", "tokio"));
     assert!(!mentions("use my_tokio::x; let tokio = 1;", "tokio"));
