@@ -126,8 +126,6 @@ const IMPURE: [&str; 25] = [
     "TcpListener",
 ];
 
-/// Besides `SystemTime` in `std::time`: the exceptions, each with its reason.
-
 struct Source {
     /// Such as `xds::delta`; `lib` and `main` for the roots.
     module: String,
