@@ -31,7 +31,7 @@ tools: ## fetch the programs that the tests drive (Envoy, grpcio)
 lint: ## format, clippy and documentation, warnings being errors
 	cargo fmt --check
 	cargo clippy $(LOCKED) --all-targets --workspace -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc $(LOCKED) --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc $(LOCKED) --no-deps --document-private-items
 
 .PHONY: cargo-test
 cargo-test: tools
