@@ -55,7 +55,7 @@ fn every_field_exists_in_envoys_own_definition_for_all_four_variants() {
 }
 
 #[test]
-fn the_protocol_decides_the_api_type_and_requests_are_never_rate_limited() {
+fn p78_the_protocol_decides_the_api_type_and_requests_are_never_rate_limited() {
     for (protocol, api_type) in [(Protocol::Delta, "DELTA_GRPC"), (Protocol::Sotw, "GRPC")] {
         for discovery in [Discovery::Ads, Discovery::PerType] {
             let bootstrap = json("127.0.0.1:18000", protocol, discovery);

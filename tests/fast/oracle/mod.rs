@@ -195,7 +195,7 @@ fn after_every_commit_of_random_histories_all_is_as_if_compiled_from_nothing() {
 }
 
 #[test]
-fn the_way_to_a_world_leaves_no_trace_in_it() {
+fn p80_the_way_to_a_world_leaves_no_trace_in_it() {
     let pool = pool(POOL_SEED);
     for seed in 0..HISTORIES {
         let _told = Told(seed);
