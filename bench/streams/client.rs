@@ -98,7 +98,12 @@ pub(crate) async fn cluster_names(server: SocketAddr) -> Result<(Vec<String>, us
 }
 
 /// Runs an Envoy that subscribes to everything; ends when the server ends the stream.
-pub(crate) async fn run(server: SocketAddr, number: usize, clusters: Arc<Vec<String>>, received: Arc<Received>) -> Result {
+pub(crate) async fn run(
+    server: SocketAddr,
+    number: usize,
+    clusters: Arc<Vec<String>>,
+    received: Arc<Received>,
+) -> Result {
     let mut stream = Stream::open(server, &format!("envoy-{number}")).await?;
     stream.subscribe(TypeUrl::Cluster, Vec::new());
     // As Envoy does, the rest when it has the clusters, of which a server may send some at a time.

@@ -30,14 +30,15 @@ pub(crate) fn drive(command: &[String], streams: usize) -> Result {
     let mut server = Server::start(command)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
+        let address = server.address;
         let received = Arc::new(Received::default());
         let mut tasks = JoinSet::new();
-        let (clusters, listeners) = client::cluster_names(server.address).await?;
+        let (clusters, listeners) = client::cluster_names(address).await?;
         let clusters = Arc::new(clusters);
         let each = 2 * clusters.len() + listeners + 1;
-        let mut connect = |tasks: &mut JoinSet<Result>, from: usize, to: usize| {
+        let connect = |tasks: &mut JoinSet<Result>, from: usize, to: usize| {
             for number in from..to {
-                tasks.spawn(client::run(server.address, number, Arc::clone(&clusters), Arc::clone(&received)));
+                tasks.spawn(client::run(address, number, Arc::clone(&clusters), Arc::clone(&received)));
             }
         };
         // The first few make the server allocate what it needs once.
