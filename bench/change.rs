@@ -4,12 +4,14 @@
 //! Prints, besides Criterion's report, a line of JSON for each case: how many outputs were made and how many bytes were sent.
 
 mod envoy;
+mod processor;
 mod world;
 
 use std::{hint::black_box, time::Duration};
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use envoy::{Envoy, Names};
+use processor::ProcessorTime;
 use serde_json::json;
 use tailscale_gateway::xds::Options;
 use world::{Kind, Served, World, gateway};
@@ -29,7 +31,7 @@ fn report(line: &serde_json::Value) {
 }
 
 /// One change, one Envoy.
-fn one_change(criterion: &mut Criterion) {
+fn one_change(criterion: &mut Criterion<ProcessorTime>) {
     for (shape, make) in [("hosts", World::hosts as fn(usize) -> World), ("one-host", World::one_host)] {
         for kind in Kind::ALL {
             // Where endpoints do not know their routes, their change costs the same.
@@ -46,7 +48,7 @@ fn one_change(criterion: &mut Criterion) {
 }
 
 /// One change, many Envoys.
-fn fan_out(criterion: &mut Criterion) {
+fn fan_out(criterion: &mut Criterion<ProcessorTime>) {
     let (routes, streams): (_, &[usize]) = if quick() { (10, &[2]) } else { (10_000, &[1, 10, 100, 1_000]) };
     for (kind, names) in
         [(Kind::Endpoint, Names::Explicit), (Kind::Endpoint, Names::Wildcard), (Kind::Route, Names::Explicit)]
@@ -62,7 +64,7 @@ fn fan_out(criterion: &mut Criterion) {
 }
 
 fn fan_out_of(
-    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    group: &mut BenchmarkGroup<'_, ProcessorTime>,
     id: &BenchmarkId,
     world: World,
     kind: Kind,
@@ -96,7 +98,7 @@ fn fan_out_of(
 }
 
 /// Everything for the first time.
-fn cold(criterion: &mut Criterion) {
+fn cold(criterion: &mut Criterion<ProcessorTime>) {
     let routes = if quick() { 10 } else { 10_000 };
     let objects = World::hosts(routes).changes();
     let mut group = criterion.benchmark_group("cold");
@@ -114,8 +116,12 @@ fn cold(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn settings() -> Criterion {
-    Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3)).without_plots()
+fn settings() -> Criterion<ProcessorTime> {
+    Criterion::default()
+        .with_measurement(ProcessorTime)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+        .without_plots()
 }
 
 criterion_group! { name = benches; config = settings(); targets = one_change, fan_out, cold }

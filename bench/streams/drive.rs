@@ -30,12 +30,12 @@ pub(crate) fn drive(command: &[String], streams: usize) -> Result {
     let mut server = Server::start(command)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(async {
+        let address = server.address;
         let received = Arc::new(Received::default());
         let mut tasks = JoinSet::new();
-        let (clusters, listeners) = client::cluster_names(server.address).await?;
+        let (clusters, listeners) = client::cluster_names(address).await?;
         let clusters = Arc::new(clusters);
         let each = 2 * clusters.len() + listeners + 1;
-        let address = server.address;
         let connect = |tasks: &mut JoinSet<Result>, from: usize, to: usize| {
             for number in from..to {
                 tasks.spawn(client::run(address, number, Arc::clone(&clusters), Arc::clone(&received)));

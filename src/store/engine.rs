@@ -199,10 +199,15 @@ impl<P: Program> Nodes<P> {
 
     /// The value of an output that is being read now.
     pub(super) fn value_of(&mut self, key: &P::Key, store: &Store, program: &P) -> P::Value {
-        if !self.nodes.contains_key(key) || self.dirty.remove(&(program.level(key), key.clone())) {
-            self.make(key, store, program);
+        let level = program.level(key);
+        // Almost always everything that is dirty is of a higher level, and then the look costs nothing.
+        let may_be_dirty = self.dirty.first().is_some_and(|(lowest, _)| *lowest <= level);
+        let is_dirty = may_be_dirty && self.dirty.remove(&(level, key.clone()));
+        if let Some(node) = self.nodes.get(key).filter(|_| !is_dirty) {
+            return node.value.clone();
         }
-        self.nodes.get(key).expect("made just above, or there before").value.clone()
+        self.make(key, store, program);
+        self.nodes.get(key).expect("made just above").value.clone()
     }
 
     /// Queues an output that is wanted without being read.
@@ -247,17 +252,17 @@ impl<P: Program> Nodes<P> {
         }
         reads.sort_unstable();
         reads.dedup();
+        reads.shrink_to_fit();
         facts.sort_unstable();
         facts.dedup();
+        facts.shrink_to_fit();
         self.made += 1;
-        let old = self.nodes.insert(key.clone(), Node { value, reads: reads.clone(), facts: facts.clone() });
-        let (old_value, old_reads, old_facts) = match old {
-            Some(Node { value, reads, facts }) => (Some(value), reads, facts),
-            None => (None, Vec::new(), Vec::new()),
-        };
-        self.replace_reads(key, &old_reads, &reads);
-        self.replace_facts(&old_facts, &facts, program);
-        let equal = old_value.is_some_and(|old| old == self.nodes[key].value);
+        let old = self.nodes.remove(key);
+        let (old_reads, old_facts) = old.as_ref().map_or_else(Default::default, |old| (&*old.reads, &*old.facts));
+        self.replace_reads(key, old_reads, &reads);
+        self.replace_facts(old_facts, &facts, program);
+        let equal = old.is_some_and(|old| old.value == value);
+        self.nodes.insert(key.clone(), Node { value, reads, facts });
         if !equal {
             self.changed.insert(key.clone());
             self.mark_readers(&Read::Output(key.clone()), program);
