@@ -152,10 +152,10 @@ fn accept_silence(state: &mut TypeState) -> Outcome {
         return Outcome::Idle;
     }
     let is_known = state.is_known || state.held.is_empty();
-    let was_doubted = state.doubt.is_some();
+    let was_doubted = !state.doubt.is_empty();
     state.clear_doubt();
     let moved = state.acked.version() != state.sent.version()
-        || was_doubted && state.doubt.is_none()
+        || was_doubted && state.doubt.is_empty()
         || is_known != state.is_known;
     state.is_known = is_known;
     state.acked = Arc::clone(&state.sent);

@@ -22,6 +22,9 @@ use super::{
 };
 use crate::snapshot::{Resource, Step, TypeView, Version};
 
+/// Refused responses that are kept in doubt at most: a client that refuses everything must not fill our memory.
+const DOUBTS: usize = 8;
+
 /// A type's state on a stream.
 pub(super) struct TypeState {
     pub(super) subscription: Subscription,
@@ -29,9 +32,9 @@ pub(super) struct TypeState {
     pub(super) sent: Arc<TypeView>,
     /// What the client has accepted.
     pub(super) acked: Arc<TypeView>,
-    /// What the client may have applied of a response that it refused, until it accepts another one and nothing
-    /// is unsure.
-    pub(super) doubt: Option<Arc<TypeView>>,
+    /// What the client may have applied of responses that it refused, until it accepts another one and nothing is
+    /// unsure.
+    pub(super) doubt: Vec<Arc<TypeView>>,
     /// Responses without an answer, oldest first.
     pub(super) in_flight: SmallVec<[InFlight; 1]>,
     /// Subscribed names that must be answered or told again, whether or not anything changed.
@@ -121,7 +124,7 @@ impl TypeState {
             subscription: Subscription::new(sets),
             sent: Arc::default(),
             acked: Arc::default(),
-            doubt: None,
+            doubt: Vec::new(),
             in_flight: SmallVec::new(),
             resend: BTreeSet::new(),
             owes: false,
@@ -196,7 +199,7 @@ impl TypeState {
     /// Nothing but what is unsure is in doubt after an acceptance.
     pub(super) fn clear_doubt(&mut self) {
         if !self.parked.values().any(|parked| parked.is_unsure) {
-            self.doubt = None;
+            self.doubt.clear();
         }
     }
 
@@ -236,7 +239,10 @@ impl TypeState {
             self.take_back_rest(&refused, &mut undone);
         }
         if is_guess || undone.len() > count {
-            self.doubt = Some(refused.after);
+            if self.doubt.len() == DOUBTS {
+                self.doubt.remove(0);
+            }
+            self.doubt.push(refused.after);
         }
         self.sent = undo(&self.sent, &undone);
         for later in &mut self.in_flight {
@@ -282,7 +288,7 @@ impl TypeState {
     /// Takes back what a refused response held besides the parked resources, so that it is sent again: the client may have
     /// applied it or not.
     fn take_back_rest(&mut self, refused: &InFlight, undone: &mut Vec<Undone>) {
-        let Self { sent, acked, parked, resend, subscription, .. } = self;
+        let Self { sent, acked, doubt, parked, resend, subscription, .. } = self;
         let mut updated = |resource: &Arc<Resource>| {
             let name = resource.name();
             if parked.contains_key(name) || !subscription.covers(name) {
@@ -294,18 +300,22 @@ impl TypeState {
                 resend.insert(Arc::clone(name));
             }
         };
-        let step;
-        let (resources, removed): (&[_], &[_]) = match &refused.contents {
-            Contents::Step(step) => (&step.updated, &step.removed),
-            Contents::List(resources, removed) => (resources, removed),
-            // A full state is sent whole again when anything in it is.
+        let mut steps = Vec::new();
+        match &refused.contents {
+            Contents::Step(step) => steps.push(Arc::clone(step)),
+            Contents::List(..) => {}
+            // Of a full state, all that differs from what the client may have had.
             Contents::Full => {
-                step = refused.after.step_from(acked);
-                (&step.updated, &step.removed)
+                steps.extend([&*acked].into_iter().chain(&*doubt).map(|had| refused.after.step_from(had)))
             }
+        }
+        let (resources, removed): (&[_], &[_]) = match &refused.contents {
+            Contents::List(resources, removed) => (resources, removed),
+            _ => (&[], &[]),
         };
-        resources.iter().for_each(&mut updated);
-        for name in removed.iter().filter(|name| subscription.covers(name) && sent.get(name).is_none()) {
+        steps.iter().flat_map(|step| &step.updated).chain(resources).for_each(&mut updated);
+        let removed = steps.iter().flat_map(|step| &step.removed).chain(removed);
+        for name in removed.filter(|name| subscription.covers(name) && sent.get(name).is_none()) {
             undone.push(Undone { name: Arc::clone(name), was: None, before: acked.get(name).cloned() });
             resend.insert(Arc::clone(name));
         }

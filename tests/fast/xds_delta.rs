@@ -5,6 +5,7 @@
 use crate::xds_script::scripts;
 
 scripts! {
+    p37_a_reconnecting_wildcard_is_told_what_is_gone,
     p02_an_unknown_type_gets_no_answer_and_the_stream_goes_on,
     p02_a_stream_of_one_type_refuses_another,
     p10_the_first_request_is_answered_when_data_is_ready,

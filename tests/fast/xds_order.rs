@@ -5,6 +5,10 @@
 use crate::xds_script::scripts;
 
 scripts! {
+    p58_a_route_refused_for_no_given_reason_keeps_its_clusters_too,
+    p58_a_reconnected_client_keeps_clusters_that_go_before_its_routes_are_known,
+    p56_a_route_waits_for_a_cluster_that_was_forgotten,
+    p56_a_route_waits_for_a_cluster_that_comes_back,
     p55_what_is_referred_to_goes_first,
     p56_a_route_waits_for_the_cluster_it_newly_names,
     p56_a_route_waits_only_so_long,

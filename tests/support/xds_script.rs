@@ -7,8 +7,9 @@
 //! client: Cluster +a -b                subscribe, unsubscribe; `[a b]` is a state-of-the-world list, and is meant again
 //!                                      when a later line of the type leaves it out
 //! client: Cluster ack                  accept the newest response of the type; `ack:1` its first, `stale` none that was sent
-//! client: Cluster nack why             refuse it; what follows is the text
+//! client: Cluster nack why             refuse it, or with `nack:1` its first; what follows is the text
 //! client: Cluster has a=1 b=2          initial_resource_versions
+//! client: Cluster version=1             version_info, as a client has it that was connected before
 //! server: Cluster a=1 -b               the next response, in any order; `empty` is content that the server made up
 //! server delta: Cluster -b             only in that protocol
 //! server: nothing                      no response now
@@ -53,6 +54,7 @@ struct Said {
     minus: Vec<String>,
     list: Option<Vec<String>>,
     has: Vec<(String, String)>,
+    version: String,
 }
 
 struct Run {
@@ -203,7 +205,7 @@ impl Run {
                 };
                 let request = SotwRequest {
                     type_url: said.type_url,
-                    version_info: String::new(),
+                    version_info: said.version,
                     response_nonce: said.nonce,
                     error: said.error,
                     names,
@@ -237,6 +239,7 @@ impl Run {
                 "stale" => said.nonce = "no such nonce".to_owned(),
                 "fresh" => said.nonce = String::new(),
                 "has" => is_has = true,
+                "version=1" => said.version = "1".to_owned(),
                 "nack" => {
                     said.nonce = nonces.last().expect("something to refuse").clone();
                     said.error = Some(ErrorDetail { code: 3, message: words.0.trim().to_owned() });
@@ -245,6 +248,12 @@ impl Run {
                 list if list.starts_with('[') => {
                     let inner = list.trim_start_matches('[').trim_end_matches(']');
                     said.list = Some(inner.split_whitespace().map(str::to_owned).collect());
+                }
+                other if other.starts_with("nack:") => {
+                    let number: usize = other[5..].parse().expect("a number from 1");
+                    said.nonce = nonces[number - 1].clone();
+                    said.error = Some(ErrorDetail { code: 3, message: words.0.trim().to_owned() });
+                    break;
                 }
                 other => match (other.split_at(1), other.split_once(':'), other.split_once('=')) {
                     (_, Some(("ack", number)), _) => {
