@@ -13,7 +13,8 @@ use tailscale_gateway::{snapshot::TypeUrl, xds::Options};
 use world::{Kind, Served, World, gateway};
 
 /// For each kind of change, how many outputs may be made at most, and which resources change.
-const COSTS: [(Kind, usize, &[(TypeUrl, usize)]); 3] = [
+type Cost = (Kind, usize, &'static [(TypeUrl, usize)]);
+const COSTS: [Cost; 3] = [
     // Its binding, entries and report; its virtual host, the bucket that is in, and the table.
     (Kind::Route, 6, &[(TypeUrl::Route, 1)]),
     // The same, and a cluster with its endpoints that goes, and another that comes.
