@@ -236,7 +236,12 @@ impl TypeState {
             // Nothing to leave out: what was refused is not sent again.
             self.acked = Arc::clone(&refused.after);
         } else {
-            self.take_back_rest(&refused, &mut undone);
+            // Of several that may be to blame, those that could not be parked are tried again as long as others could.
+            let blamed = match is_guess && !parked.is_empty() {
+                true => BTreeSet::new(),
+                false => culprits.iter().map(|resource| &**resource.name()).collect(),
+            };
+            self.take_back_rest(&refused, &blamed, &mut undone);
         }
         if is_guess || undone.len() > count {
             if self.doubt.len() == DOUBTS {
@@ -287,18 +292,21 @@ impl TypeState {
 
     /// Takes back what a refused response held besides the parked resources, so that it is sent again: the client may have
     /// applied it or not.
-    fn take_back_rest(&mut self, refused: &InFlight, undone: &mut Vec<Undone>) {
+    fn take_back_rest(&mut self, refused: &InFlight, blamed: &BTreeSet<&str>, undone: &mut Vec<Undone>) {
         let Self { sent, acked, doubt, parked, resend, subscription, .. } = self;
         let mut updated = |resource: &Arc<Resource>| {
             let name = resource.name();
-            if parked.contains_key(name) || !subscription.covers(name) {
+            if parked.contains_key(name) || blamed.contains(&**name) || !subscription.covers(name) {
                 return;
             }
-            // Unless newer content is in flight.
-            if version_in(sent, name) == Some(resource.version()) {
-                undone.push(Undone::of(resource, acked));
-                resend.insert(Arc::clone(name));
+            match version_in(sent, name) {
+                Some(sent) if sent == resource.version() => undone.push(Undone::of(resource, acked)),
+                // Newer content is in flight.
+                Some(_) => return,
+                // It stood for one that is gone.
+                None => undone.push(Undone { name: Arc::clone(name), was: None, before: acked.get(name).cloned() }),
             }
+            resend.insert(Arc::clone(name));
         };
         let mut steps = Vec::new();
         match &refused.contents {

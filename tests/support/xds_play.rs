@@ -132,6 +132,8 @@ struct Model<'a> {
     answered_types: BTreeSet<TypeUrl>,
     /// Types that the server was asked for on this stream.
     asked_types: BTreeSet<TypeUrl>,
+    /// Types of which it was told a name on this stream.
+    named_types: BTreeSet<TypeUrl>,
     /// Whether the client refused clusters without saying which, so that a full state leaves out what it may have applied.
     is_guessed: bool,
     /// Content that the server knows to be refused on this stream.
@@ -159,6 +161,7 @@ impl<'a> Model<'a> {
             nonces: BTreeSet::new(),
             answered_types: BTreeSet::new(),
             asked_types: BTreeSet::new(),
+            named_types: BTreeSet::new(),
             is_guessed: false,
             refused: BTreeMap::new(),
             contents: 0,
@@ -312,6 +315,9 @@ impl<'a> Model<'a> {
         self.note(|| format!("arrives: {request:?}"));
         let type_url = request.type_url.expect("the model knows its types");
         self.asked_types.insert(type_url);
+        if !request.list.is_empty() {
+            self.named_types.insert(type_url);
+        }
         let unanswered = self.unanswered.entry(type_url).or_default();
         if let Some(place) = unanswered.iter().position(|nonce| *nonce == request.nonce) {
             unanswered.drain(..=place);
@@ -345,7 +351,8 @@ impl<'a> Model<'a> {
         }
         if !self.is_delta || !request.minus.is_empty() {
             let names = &request.list;
-            let is_all = names.is_empty() || names.iter().any(|name| name == "*");
+            let is_all =
+                names.iter().any(|name| name == "*") || names.is_empty() && !self.named_types.contains(&type_url);
             self.refused.retain(|(of, name), _| *of != type_url || is_all || names.contains(name));
         }
         for event in self.take_events() {
@@ -390,6 +397,7 @@ impl<'a> Model<'a> {
         self.nonces.clear();
         self.answered_types.clear();
         self.asked_types.clear();
+        self.named_types.clear();
         self.is_guessed = false;
         self.refused.clear();
         self.show(Vec::new());
