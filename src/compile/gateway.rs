@@ -94,10 +94,11 @@ impl GatewayListeners {
 }
 
 /// Whether Gateways of a class are ours to serve.
-pub(super) fn class_is_ours(class: &str, world: &mut World<'_>) -> bool {
+pub(super) fn class_is_ours(settings: &Settings, class: &str, world: &mut World<'_>) -> bool {
     match world.object::<GatewayClass>(&ObjectName::new("", class)) {
         Some(class) => class.spec.controller_name == CONTROLLER_NAME,
-        None => class == DEFAULT_CLASS,
+        // In files the class may be left out; in a cluster it may yet turn out to be another controller's.
+        None => class == DEFAULT_CLASS && !settings.in_cluster,
     }
 }
 
@@ -114,7 +115,7 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     let key = ObjectKey::new(Kind::Gateway, name.clone());
     let Some(gateway) = world.object::<Gateway>(name) else { return Output::plain(Made::Listeners(Arc::new(made))) };
     made.generation = generation(&gateway.metadata);
-    if !class_is_ours(&gateway.spec.gateway_class_name, world) {
+    if !class_is_ours(settings, &gateway.spec.gateway_class_name, world) {
         return Output::plain(Made::Listeners(Arc::new(made)));
     }
     made.ours = true;

@@ -52,6 +52,9 @@ pub const DEFAULT_CLASS: &str = "tailscale";
 pub struct Settings {
     /// Envoys may bind ports below 1024 themselves; otherwise 10000 is added to these.
     pub privileged_ports: bool,
+    /// The objects come from a cluster: whose a class is, only the class says, and Envoys run in pods, where the addresses of a
+    /// Gateway are not theirs to bind.
+    pub in_cluster: bool,
     /// PEM certificates of the authorities that HTTPS targets are checked against.
     pub trusted_authorities: Option<Arc<str>>,
 }

@@ -102,6 +102,7 @@ fn compiled(case: &Case) -> (FileWorld, Translation) {
     let settings = Settings {
         privileged_ports: case.flags.iter().any(|flag| flag == "--privileged-ports"),
         trusted_authorities: Some(authorities.into()),
+        ..Settings::default()
     };
     let translation = translate(world.objects(), settings, None).unwrap();
     (world, translation)
