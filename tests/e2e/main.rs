@@ -18,6 +18,7 @@ mod golden;
 mod grpc_client;
 mod kube_cluster;
 mod kube_crds;
+mod kube_serve;
 mod process;
 mod quickstart;
 mod readme;
