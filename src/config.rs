@@ -127,7 +127,7 @@ pub struct ClusterConfig {
         long,
         env = "TAILSCALE_GATEWAY_LEASE_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 10,
+        default_value_t = 12,
         value_parser = clap::value_parser!(u16).range(3..=3600)
     )]
     pub lease_seconds: u16,

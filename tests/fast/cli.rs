@@ -72,8 +72,7 @@ fn every_flag_of_every_command_is_read() {
 #[test]
 fn what_can_not_be_meant_is_refused_with_a_word_of_what_to_write() {
     for (arguments, says) in [
-        ("serve", "--source"),
-        ("serve --source /path", "write dir:PATH"),
+        ("serve --source /path", "dir:PATH"),
         ("serve --source dir:", "the path is missing"),
         ("bootstrap", "--gateway"),
         ("bootstrap --gateway web", "write NAMESPACE/NAME"),

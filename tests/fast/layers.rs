@@ -12,7 +12,7 @@ use std::{
 use crate::support::tools::repository;
 
 /// What the top-level modules may import of ours. One that is not named here is a mistake.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("api", &["model"]),
     ("store", &["api", "model"]),
@@ -23,6 +23,8 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("xds", &["metrics", "model", "snapshot"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
+    // What is written to an API server.
+    ("kubernetes", &["api", "metrics", "model", "status"]),
     // The one task that owns the world, and so the one place that knows the core from both ends.
     ("pipeline", &["compile", "metrics", "model", "snapshot", "store"]),
     // For people.
@@ -55,12 +57,13 @@ const LAYERS: [(&str, &[&str]); 19] = [
 ];
 
 /// For the file that wires all.
-const EVERYTHING: [&str; 13] = [
+const EVERYTHING: [&str; 14] = [
     "admin",
     "api",
     "cli",
     "compile",
     "config",
+    "kubernetes",
     "metrics",
     "model",
     "pipeline",

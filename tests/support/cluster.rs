@@ -26,7 +26,7 @@ use kube::{
     api::{ObjectMeta, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, Semaphore, SemaphorePermit};
 
 pub use self::{audit::AuditEvent, kubectl::Printed};
 use self::{
@@ -45,6 +45,7 @@ pub struct Cluster {
     folder: PathBuf,
     /// How many files and namespaces were named after a number.
     named: AtomicUsize,
+    _place: Option<SemaphorePermit<'static>>,
 }
 
 impl Cluster {
@@ -53,6 +54,12 @@ impl Cluster {
     /// # Panics
     /// When it does not start. The remedy for missing programs is `make tools`.
     pub async fn start() -> Self {
+        // More at once are slower than one after another, and what has deadlines misses them.
+        static PLACES: Semaphore = Semaphore::const_new(2);
+        Self::start_in(Some(PLACES.acquire().await.expect("nobody closes it"))).await
+    }
+
+    async fn start_in(place: Option<SemaphorePermit<'static>>) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clusters");
         remove_leftovers(&folders);
@@ -63,7 +70,14 @@ impl Cluster {
         server.start().await;
         let audit = AuditLog::new(&folder);
         write_kubeconfig(&folder.join("admin.kubeconfig"), &server.url(), &server.authority(), server.admin_token());
-        Self { etcd: Mutex::new(etcd), server: Mutex::new(server), audit, folder, named: AtomicUsize::new(0) }
+        Self {
+            etcd: Mutex::new(etcd),
+            server: Mutex::new(server),
+            audit,
+            folder,
+            named: AtomicUsize::new(0),
+            _place: place,
+        }
     }
 
     /// The one that all tests of this process share, with our CRDs and Gateway API's. It is never stopped, and ends with
@@ -71,7 +85,7 @@ impl Cluster {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         let start = async || {
-            let cluster = Self::start().await;
+            let cluster = Self::start_in(None).await;
             cluster.apply_gateway_api().await;
             cluster.apply_our_crds().await;
             cluster

@@ -10,14 +10,7 @@ use std::{
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
-use super::super::{
-    client,
-    ports::Port,
-    process::Process,
-    tls::Authority,
-    tools::build,
-    wait::until,
-};
+use super::super::{client, ports::Port, process::Process, tls::Authority, tools::build, wait::until};
 
 /// The user that an administrator is; `system:masters` may do everything.
 const TOKENS: &str = "administrator,administrator,1,system:masters\n";
