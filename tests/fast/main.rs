@@ -27,6 +27,7 @@ mod layers;
 mod manifest;
 mod oracle;
 mod original;
+mod parameters;
 mod telemetry;
 mod watch;
 mod work;
