@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
+    Fact, OutputKey, Settings, Topic, World,
     cluster::{endpoint_target, health_check_problem},
-    gateway::class_is_ours,
     objects::generation,
     scope::{EndpointConflict, unknown_tailnet},
 };
 use crate::{
     api::{
-        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy,
-        TailscaleService, TailscaleServices, TailscaleTailnet,
+        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
+        TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
     },
+    gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
     model::{
         ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName, ObjectReport, ParentReport, Problem,
         Reason, Report, RouteReport,
@@ -29,6 +29,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::HttpRoute => route(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(object, world),
+        Kind::TailscaleGatewayParameters => parameters(settings, object, world),
         Kind::TailscaleTailnet => tailnet(object, world),
         Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies"),
         Kind::TailscaleProxyGroup => inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies"),
@@ -43,11 +44,7 @@ fn class(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     if class.spec.controller_name != CONTROLLER_NAME {
         return None;
     }
-    let mut problems = Vec::new();
-    if let Some(parameters) = &class.spec.parameters_ref {
-        let message = format!("parameters of kind {} are not supported; remove the reference", parameters.kind);
-        problems.push(Problem::new(object.clone(), "spec.parametersRef", Reason::InvalidParameters, message));
-    }
+    let problems = class_problem(object, &class, world).into_iter().collect();
     Some(Report::Class(ClassReport { object: object.clone(), generation: generation(&class.metadata), problems }))
 }
 
@@ -254,6 +251,24 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
     );
     note(gateway.spec.proxy_group.is_some(), "spec.proxyGroup", "running tailnet proxies is not acted on yet");
     Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&gateway.metadata), problems }))
+}
+
+fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let parameters = world.object::<TailscaleGatewayParameters>(&object.name)?;
+    let mut problems: Vec<Problem> = object_problems(&parameters.spec)
+        .into_iter()
+        .map(|(field, problem)| Problem::new(object.clone(), field, Reason::UnsupportedValue, problem.to_string()))
+        .collect();
+    let rest = TailscaleGatewayParametersSpec { access_log: None, ..parameters.spec.clone() };
+    if !settings.provisioning && rest != TailscaleGatewayParametersSpec::default() {
+        let message = "Envoys are created for a Gateway in a cluster only; here accessLog alone has an effect";
+        problems.push(Problem::new(object.clone(), "spec", Reason::NotActedOn, message));
+    }
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&parameters.metadata),
+        problems,
+    }))
 }
 
 /// So far a TailscaleTailnet says what a tailnet is called.

@@ -1,9 +1,16 @@
 //! What the Envoys of a Gateway are created with: what is refused, and whose word counts.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tailscale_gateway::{
     api::{Object, TailscaleGatewayParametersSpec, parse},
+    compile::Compiler,
+    gateways::{DEFAULT_JSON, FormatProblem, check_format},
     model::Kind,
+    pipeline::Pipeline,
+    snapshot::{SnapshotCache, TypeUrl},
+    store::Change,
 };
 
 use crate::api::{accepted, found, sample_with};
@@ -163,4 +170,88 @@ fn the_classs_fields_that_the_gateways_type_of_service_has_no_use_for_are_left_o
         json!({"service": {"type": "NodePort"}}),
         json!({"service": {"type": "NodePort", "annotations": {"a": "b"}, "externalTrafficPolicy": "Local"}}),
     );
+}
+
+#[test]
+fn a_format_with_what_every_envoy_knows_is_taken() {
+    for format in [
+        "",
+        "plain text\n",
+        "%%",
+        "100%% %PROTOCOL%",
+        "%UPSTREAM_HOST%%RESPONSE_CODE%",
+        "%RESPONSE_CODE%:%DURATION%",
+        "%REQ(:PATH)%",
+        "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH):80%",
+        "%RESP(a)% %TRAILER(a_b.c~):4294967295%",
+        "%START_TIME%",
+        "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ %z)%",
+        "%EMIT_TIME_LOCAL()%",
+    ] {
+        assert_eq!(check_format(format), Ok(()), "{format}");
+    }
+    for (name, format) in DEFAULT_JSON {
+        assert_eq!(check_format(format), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn a_format_that_some_envoy_refuses_is_not_sent_to_it() {
+    let unknown = |name: &str| FormatProblem::Unknown(name.to_owned());
+    let argument = |name: &str| FormatProblem::Argument(name.to_owned());
+    for (format, problem) in [
+        ("a % b", FormatProblem::Stray),
+        ("100%", FormatProblem::Stray),
+        ("%%%", FormatProblem::Stray),
+        ("%path%", FormatProblem::Stray),
+        ("100%OK", FormatProblem::Stray),
+        ("%NO_SUCH_THING%", unknown("NO_SUCH_THING")),
+        ("%DYNAMIC_METADATA(a:b)%", unknown("DYNAMIC_METADATA")),
+        ("%PROTOCOL", argument("PROTOCOL")),
+        ("%PROTOCOL(a)%", argument("PROTOCOL")),
+        ("%BYTES_SENT:5%", argument("BYTES_SENT")),
+        ("%REQ%", argument("REQ")),
+        ("%REQ()%", argument("REQ")),
+        ("%REQ(a b)%", argument("REQ")),
+        ("%REQ(a\n)%", argument("REQ")),
+        ("%REQ(ä)%", argument("REQ")),
+        ("%REQ(A?B?C)%", argument("REQ")),
+        ("%REQ(A?)%", argument("REQ")),
+        ("%REQ(A", argument("REQ")),
+        ("%REQ(A)x%", argument("REQ")),
+        ("%REQ(A):%", argument("REQ")),
+        ("%REQ(A):x%", argument("REQ")),
+        ("%REQ(A):4294967296%", argument("REQ")),
+        ("%START_TIME:3%", argument("START_TIME")),
+        ("%START_TIME(%Y):3%", argument("START_TIME")),
+        ("%START_TIME(%n)%", argument("START_TIME")),
+        ("%START_TIME(a%-5En)%", argument("START_TIME")),
+        ("%START_TIME(a\nb)%", argument("START_TIME")),
+    ] {
+        assert_eq!(check_format(format), Err(problem), "{format}");
+    }
+}
+
+/// Commits objects and says how many resources of each type that made or changed.
+fn commit(pipeline: &mut Pipeline, objects: impl IntoIterator<Item = (Kind, Value)>) -> Vec<(TypeUrl, usize)> {
+    let changes = objects.into_iter().map(|(kind, value)| Change::Upsert(accepted(kind, value)));
+    pipeline.apply(changes.collect::<Vec<_>>()).resources.into_iter().collect()
+}
+
+#[test]
+fn parameters_change_the_listeners_of_the_gateways_that_refer_to_them_by_their_access_log_only() {
+    let mut pipeline = Pipeline::new(Compiler::default(), Arc::new(SnapshotCache::new()));
+    let reference = json!({"group": "gateway.tailscale.com", "kind": KIND.as_str(), "name": "sample"});
+    let gateway = |name: &str, infrastructure: Value| {
+        let mut gateway = crate::api::sample(Kind::Gateway);
+        gateway["metadata"]["name"] = json!(name);
+        gateway["spec"]["infrastructure"] = infrastructure;
+        (Kind::Gateway, gateway)
+    };
+    let parameters = |spec: Value| [(KIND, sample_with(KIND, "/spec", spec))];
+    commit(&mut pipeline, [gateway("one", json!({"parametersRef": reference})), gateway("other", json!({}))]);
+    assert_eq!(commit(&mut pipeline, parameters(json!({"replicas": 1}))), []);
+    assert_eq!(commit(&mut pipeline, parameters(json!({"replicas": 2}))), []);
+    let log = json!({"accessLog": {"type": "Text"}});
+    assert_eq!(commit(&mut pipeline, parameters(log)), [(TypeUrl::Listener, 1)]);
 }

@@ -166,7 +166,7 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// Envoy's own log levels.
+/// Envoy's own log levels, but for `off`, which YAML takes for a boolean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "Envoy's own words")]
@@ -178,14 +178,13 @@ pub enum EnvoyLogLevel {
     Warning,
     Error,
     Critical,
-    Off,
 }
 
 /// A line for each request. The operators that a format can have are those of Envoy's documentation ("Access log command
 /// operators") that need nothing but a request: names of headers, times, sizes, addresses and TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AccessLogParameters {
-    /// `Text`, a line of text; `Json`, a JSON object; `Off` (the default).
+    /// `Text`, a line of text; `Json`, a JSON object; `None` (the default).
     #[serde(rename = "type", default)]
     pub type_: AccessLogType,
     /// The text, with Envoy's command operators such as `%REQ(:PATH)%`; it has to end the line itself. Envoy's default
@@ -205,7 +204,7 @@ pub struct AccessLogParameters {
 pub enum AccessLogType {
     /// Not at all.
     #[default]
-    Off,
+    None,
     /// As a line of text.
     Text,
     /// As a JSON object on a line.
