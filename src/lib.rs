@@ -20,5 +20,6 @@ pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod dump;
+pub mod kubernetes;
 pub mod metrics;
 pub mod telemetry;

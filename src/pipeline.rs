@@ -61,6 +61,8 @@ pub struct Applied {
     pub resources: BTreeMap<TypeUrl, usize>,
     /// The Gateways whose snapshot changed.
     pub gateways: Vec<ObjectName>,
+    /// What is newly found about objects; nothing about those that are none of our business any more.
+    pub reports: Vec<(ObjectKey, Option<Arc<Report>>)>,
     /// Problems that were not there before.
     pub problems: Vec<Problem>,
     /// Problems that are there no more.
@@ -110,7 +112,8 @@ impl Pipeline {
                     Some(Made::Report(report)) => report,
                     _ => None,
                 };
-                self.renew_report(object, report, &mut applied);
+                self.renew_report(object.clone(), report.clone(), &mut applied);
+                applied.reports.push((object, report));
             }
         }
         for (gateway, step) in steps {
@@ -151,12 +154,13 @@ impl Pipeline {
     }
 }
 
-/// Runs the pipeline until its sources are gone. `on_panic` is called when compiling panicked: the last snapshots stay
+/// Runs the pipeline until its sources are gone. `after` is called after each commit; `on_panic` is called when compiling panicked: the last snapshots stay
 /// served, and the change that did it is lost until the next start.
 pub async fn run(
     mut pipeline: Pipeline,
     mut batches: mpsc::Receiver<Batch>,
     metrics: Arc<Metrics>,
+    mut after: impl FnMut(&Pipeline, &mut Applied),
     on_panic: impl Fn(),
 ) {
     let mut last = Instant::now().checked_sub(IDLE).unwrap_or_else(Instant::now);
@@ -173,12 +177,13 @@ pub async fn run(
         }
         metrics.debounced(began.elapsed());
         let compiling = Instant::now();
-        let Ok(applied) = catch_unwind(AssertUnwindSafe(|| pipeline.apply(changes))) else {
+        let Ok(mut applied) = catch_unwind(AssertUnwindSafe(|| pipeline.apply(changes))) else {
             tracing::error!("compiling panicked; the last good configuration stays served");
             on_panic();
             return;
         };
         pipeline.tell(&applied, &metrics, seen, compiling.elapsed());
+        after(&pipeline, &mut applied);
         last = Instant::now();
     }
 }

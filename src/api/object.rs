@@ -9,6 +9,19 @@ use super::{
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 
+/// What an API server holds of an object besides what is compiled: what a writer has to know before it writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`: a write that names it fails when the object has changed since.
+    pub resource_version: String,
+    /// `metadata.finalizers`.
+    pub finalizers: Vec<String>,
+    /// `status`; null when there is none.
+    pub status: serde_json::Value,
+}
+
 macro_rules! objects {
     ($($kind:ident($object:ident),)*) => {
         /// An object of any kind that is read.

@@ -109,7 +109,7 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     let key = ObjectKey::new(Kind::Gateway, name.clone());
     let Some(gateway) = world.object::<Gateway>(name) else { return Output::plain(Made::Listeners(Arc::new(made))) };
     made.generation = generation(&gateway.metadata);
-    if !class_is_ours(&gateway.spec.gateway_class_name, world) {
+    if !class_is_ours(&gateway.spec.gateway_class_name, settings.in_cluster, world) {
         return Output::plain(Made::Listeners(Arc::new(made)));
     }
     made.ours = true;
@@ -117,7 +117,7 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     made.problems.extend(parameters.problems);
     made.access_log = parameters.spec.access_log.unwrap_or_default();
     addresses(&key, &gateway, &mut made);
-    if settings.provisioning && infrastructure(&gateway) != Ok(Infrastructure::External) {
+    if settings.in_cluster && infrastructure(&gateway) != Ok(Infrastructure::External) {
         made.addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
         made.addresses_asked = false;
     }
@@ -199,7 +199,7 @@ fn client_certificates(key: &ObjectKey, gateway: &Gateway, place: usize, listene
 }
 
 fn not_acted_on(settings: &Settings, key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
-    if let Some(infrastructure) = gateway.spec.infrastructure.as_ref().filter(|_| !settings.provisioning) {
+    if let Some(infrastructure) = gateway.spec.infrastructure.as_ref().filter(|_| !settings.in_cluster) {
         for (field, map) in [("labels", &infrastructure.labels), ("annotations", &infrastructure.annotations)] {
             if !map.is_empty() {
                 let message = "Envoys are created for a Gateway in a cluster only; here the field has no effect";

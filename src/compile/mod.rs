@@ -48,9 +48,10 @@ use crate::{
 pub struct Settings {
     /// Envoys may bind ports below 1024 themselves; otherwise 10000 is added to these.
     pub privileged_ports: bool,
-    /// Envoys are created for each Gateway that does not say otherwise, and a Service in front of them: they bind every
-    /// address, and the addresses that a Gateway asks for are the Service's.
-    pub provisioning: bool,
+    /// The objects come from a cluster: whose a class is, only the class says; and Envoys are created for each Gateway that
+    /// does not say otherwise, with a Service in front of them: these bind every address, and the addresses that the Gateway
+    /// asks for are the Service's.
+    pub in_cluster: bool,
     /// PEM certificates of the authorities that HTTPS targets are checked against.
     pub trusted_authorities: Option<Arc<str>>,
 }

@@ -28,7 +28,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::Gateway => gateway(object, world),
         Kind::HttpRoute => route(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
-        Kind::TailscaleGateway => tailscale_gateway(object, world),
+        Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
         Kind::TailscaleGatewayParameters => parameters(settings, object, world),
         Kind::TailscaleTailnet => tailnet(object, world),
         Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies"),
@@ -111,7 +111,14 @@ fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
             problems.extend(new);
         }
         let served = !tables.is_empty();
-        parents.push(ParentReport { parent: parent.target.clone(), refused, served, problems, any_rule_valid });
+        parents.push(ParentReport {
+            parent: parent.target.clone(),
+            exists: parent.exists,
+            refused,
+            served,
+            problems,
+            any_rule_valid,
+        });
     }
     Some(Report::Route(RouteReport { object: object.clone(), generation: generation(&route.metadata), parents }))
 }
@@ -186,7 +193,7 @@ fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) ->
     .collect()
 }
 
-fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let gateway = world.object::<TailscaleGateway>(&object.name)?;
     let mut problems = Vec::new();
     let target = &gateway.spec.gateway_ref;
@@ -200,7 +207,7 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
             let message = format!("there is no Gateway {name}");
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));
         }
-        Some(target) if !class_is_ours(&target.spec.gateway_class_name, world) => {
+        Some(target) if !class_is_ours(&target.spec.gateway_class_name, settings.in_cluster, world) => {
             let message = format!(
                 "Gateway {name} is of class {}, which another controller serves; it gets no routes from here yet",
                 target.spec.gateway_class_name
@@ -260,7 +267,7 @@ fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) ->
         .map(|(field, problem)| Problem::new(object.clone(), field, Reason::UnsupportedValue, problem.to_string()))
         .collect();
     let rest = TailscaleGatewayParametersSpec { access_log: None, ..parameters.spec.clone() };
-    if !settings.provisioning && rest != TailscaleGatewayParametersSpec::default() {
+    if !settings.in_cluster && rest != TailscaleGatewayParametersSpec::default() {
         let message = "Envoys are created for a Gateway in a cluster only; here accessLog alone has an effect";
         problems.push(Problem::new(object.clone(), "spec", Reason::NotActedOn, message));
     }

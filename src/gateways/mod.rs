@@ -17,7 +17,7 @@ use crate::{
 
 /// The controller name of the GatewayClasses that are ours.
 pub const CONTROLLER_NAME: &str = "gateway.tailscale.com/gateway-controller";
-/// The GatewayClass that is ours even when no object defines it.
+/// The GatewayClass that is ours in files even when no object defines it.
 pub const DEFAULT_CLASS: &str = "tailscale";
 /// The annotation of a Gateway that says who creates its Envoys.
 pub const INFRASTRUCTURE_ANNOTATION: &str = "gateway.tailscale.com/infrastructure";
@@ -35,10 +35,11 @@ pub enum Infrastructure {
 }
 
 /// Whether Gateways of a class are ours to serve.
-pub fn class_is_ours<P: Program>(class: &str, view: &mut View<'_, P>) -> bool {
+pub fn class_is_ours<P: Program>(class: &str, in_cluster: bool, view: &mut View<'_, P>) -> bool {
     match view.object::<GatewayClass>(&ObjectName::new("", class)) {
         Some(class) => class.spec.controller_name == CONTROLLER_NAME,
-        None => class == DEFAULT_CLASS,
+        // In files the class may be left out; in a cluster it may yet turn out to be another controller's.
+        None => class == DEFAULT_CLASS && !in_cluster,
     }
 }
 

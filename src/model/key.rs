@@ -110,6 +110,48 @@ impl Kind {
         }
     }
 
+    /// The resource's name in the API server's paths, such as `httproutes`.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::GatewayClass => "gatewayclasses",
+            Kind::Gateway => "gateways",
+            Kind::HttpRoute => "httproutes",
+            Kind::ReferenceGrant => "referencegrants",
+            Kind::Namespace => "namespaces",
+            Kind::Service => "services",
+            Kind::EndpointSlice => "endpointslices",
+            Kind::Secret => "secrets",
+            Kind::ConfigMap => "configmaps",
+            Kind::TailscaleTailnet => "tailscaletailnets",
+            Kind::TailscaleGateway => "tailscalegateways",
+            Kind::TailscaleGatewayParameters => "tailscalegatewayparameters",
+            Kind::TailscaleEndpoints => "tailscaleendpoints",
+            Kind::TailscaleRoutePolicy => "tailscaleroutepolicies",
+            Kind::TailscaleProxyGroup => "tailscaleproxygroups",
+            Kind::TailscaleService => "tailscaleservice",
+            Kind::TailscaleServices => "tailscaleservices",
+        }
+    }
+
+    /// Whether a cluster holds many objects of this kind that are none of our business, and that may be secret: only those
+    /// that some output reads are fetched.
+    pub fn is_on_demand(self) -> bool {
+        matches!(self, Kind::Secret | Kind::ConfigMap)
+    }
+
+    /// Whether this program writes the status of objects of this kind, all or a part of it.
+    pub fn has_our_status(self) -> bool {
+        !matches!(
+            self,
+            Kind::ReferenceGrant
+                | Kind::Namespace
+                | Kind::Service
+                | Kind::EndpointSlice
+                | Kind::Secret
+                | Kind::ConfigMap
+        )
+    }
+
     /// Whether objects of this kind live in a namespace.
     pub fn namespaced(self) -> bool {
         !matches!(self, Kind::GatewayClass | Kind::Namespace | Kind::TailscaleTailnet)

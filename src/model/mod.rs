@@ -14,5 +14,6 @@ pub use name::{
 };
 pub use problem::{Problem, Reason, Severity};
 pub use report::{
-    ClassReport, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget, Report, RouteReport,
+    ClassReport, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget, Programmed, Report,
+    RouteReport,
 };

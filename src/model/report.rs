@@ -46,6 +46,19 @@ impl Report {
     }
 }
 
+/// What the Envoys of a Gateway say about its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// None has acknowledged it yet.
+    Pending,
+    /// All that are connected have.
+    Acknowledged,
+    /// One refused it, in these words.
+    Refused(String),
+    /// The Envoys, or what stands in front of them, could not be created or changed, for this reason.
+    NotProvisioned(String),
+}
+
 /// The findings about a GatewayClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassReport {
@@ -103,6 +116,8 @@ pub struct RouteReport {
 pub struct ParentReport {
     /// The parent, as the route refers to it.
     pub parent: ParentTarget,
+    /// Whether there is such a Gateway.
+    pub exists: bool,
     /// Why the parent does not take the route; nothing when it does.
     pub refused: Option<Problem>,
     /// Whether some listener serves the route, so that all of it was looked at.

@@ -4,6 +4,7 @@
 
 pub mod files;
 mod kinds;
+pub mod kubernetes;
 mod located;
 pub mod manifest;
 mod object;
@@ -12,5 +13,6 @@ mod value;
 mod watch;
 
 pub use files::FileWorld;
+pub use kubernetes::{ClusterUpdate, Health, KindState, KubernetesSource};
 pub use located::{Located, Subject};
 pub use watch::{FileSource, SourceUpdate, StartError, read_all};

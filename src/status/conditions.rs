@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::model::{
     ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget, Problem,
-    Reason, Report, RouteReport, Severity,
+    Programmed, Reason, Report, RouteReport, Severity,
 };
 
 /// Whether a condition holds.
@@ -45,19 +45,6 @@ pub struct Condition {
     pub observed_generation: i64,
 }
 
-/// What the Envoys of a Gateway say about its configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Programmed {
-    /// None has acknowledged it yet.
-    Pending,
-    /// All that are connected have.
-    Acknowledged,
-    /// One refused it, in these words.
-    Refused(String),
-    /// The Envoys, or what stands in front of them, could not be created or changed, for this reason.
-    NotProvisioned(String),
-}
-
 /// The conditions of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectStatus {
@@ -91,6 +78,9 @@ pub struct ListenerConditions {
 pub struct ParentConditions {
     /// The parent.
     pub parent: ParentTarget,
+    /// Whether there is such a Gateway. Of one that does not exist nobody knows whose it would be, so that nobody may speak
+    /// for it in a cluster.
+    pub exists: bool,
     /// The conditions there.
     pub conditions: Vec<Condition>,
 }
@@ -290,7 +280,7 @@ fn parent(report: &ParentReport, route: &RouteReport) -> ParentConditions {
         ));
     }
     conditions.extend(effective(&make, &report.problems));
-    ParentConditions { parent: report.parent.clone(), conditions }
+    ParentConditions { parent: report.parent.clone(), exists: report.exists, conditions }
 }
 
 /// "The message for this condition MUST start with the prefix "Dropped Rule" and include information about which Rules have
@@ -389,7 +379,7 @@ impl ObjectStatus {
     }
 }
 
-fn parent_json(parent: &ParentTarget) -> Value {
+pub(super) fn parent_json(parent: &ParentTarget) -> Value {
     let mut json = json!({"group": parent.group, "kind": parent.kind, "name": parent.name});
     for (key, value) in [("namespace", &parent.namespace), ("sectionName", &parent.section_name)] {
         if let Some(value) = value {
@@ -402,7 +392,7 @@ fn parent_json(parent: &ParentTarget) -> Value {
     json
 }
 
-fn conditions_json(conditions: &[Condition]) -> Value {
+pub(super) fn conditions_json(conditions: &[Condition]) -> Value {
     conditions
         .iter()
         .map(|condition| {

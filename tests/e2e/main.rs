@@ -17,6 +17,8 @@ mod endpoints;
 mod envoys;
 mod golden;
 mod grpc_client;
+mod kube_cluster;
+mod kube_crds;
 mod process;
 mod quickstart;
 mod readme;

@@ -36,7 +36,7 @@ fn serve_has_the_documented_defaults() {
     let Config { log, command } = parse("serve --source dir:some/path").expect("good");
     assert_eq!((log.log_format, log.log_level), (LogFormat::Text, LogLevel::Info));
     let Command::Serve(serve) = command else { panic!("{command:?}") };
-    assert_eq!(serve.source, SourceSpec::Dir(PathBuf::from("some/path")));
+    assert_eq!(serve.source, Some(SourceSpec::Dir(PathBuf::from("some/path"))));
     assert_eq!(serve.xds_listen.to_string(), "127.0.0.1:18000");
     assert_eq!(serve.admin_listen.to_string(), "127.0.0.1:8080");
     assert!(!serve.compile.privileged_ports);

@@ -101,8 +101,9 @@ fn compiled(case: &Case) -> (FileWorld, Translation) {
     let authorities = fs::read_to_string(repository().join("tests/golden/authorities.pem")).unwrap();
     let settings = Settings {
         privileged_ports: case.flags.iter().any(|flag| flag == "--privileged-ports"),
-        provisioning: case.flags.iter().any(|flag| flag == "--in-cluster"),
+        in_cluster: case.flags.iter().any(|flag| flag == "--in-cluster"),
         trusted_authorities: Some(authorities.into()),
+        ..Settings::default()
     };
     let translation = translate(world.objects(), settings, None).unwrap();
     (world, translation)

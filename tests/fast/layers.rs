@@ -12,7 +12,7 @@ use std::{
 use crate::support::tools::repository;
 
 /// What the top-level modules may import of ours. One that is not named here is a mistake.
-const LAYERS: [(&str, &[&str]); 20] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("api", &["model"]),
     ("store", &["api", "model"]),
@@ -25,6 +25,8 @@ const LAYERS: [(&str, &[&str]); 20] = [
     ("xds", &["metrics", "model", "snapshot"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
+    // Where what comes of it is written.
+    ("kubernetes", &["api", "metrics", "model", "status"]),
     // The one task that owns the world, and so the one place that knows the core from both ends.
     ("pipeline", &["compile", "metrics", "model", "snapshot", "store"]),
     // For people.
@@ -57,12 +59,14 @@ const LAYERS: [(&str, &[&str]); 20] = [
 ];
 
 /// For the file that wires all.
-const EVERYTHING: [&str; 13] = [
+const EVERYTHING: [&str; 15] = [
     "admin",
     "api",
     "cli",
     "compile",
     "config",
+    "gateways",
+    "kubernetes",
     "metrics",
     "model",
     "pipeline",

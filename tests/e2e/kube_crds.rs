@@ -1,0 +1,1 @@
+//! Our definitions, as an API server takes them.
