@@ -80,14 +80,18 @@ pub fn run(config: &Config) -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
         Command::Crds => Ok(cli::crds()),
-        Command::Translate(config) => settings(&config.compile).map(|settings| cli::translate(config, settings)),
-        Command::Validate(config) => settings(&config.compile).map(|settings| cli::validate(config, settings)),
+        Command::Translate(config) => {
+            settings(&config.compile, config.in_cluster).map(|settings| cli::translate(config, settings))
+        }
+        Command::Validate(config) => {
+            settings(&config.compile, config.in_cluster).map(|settings| cli::validate(config, settings))
+        }
     };
     done.unwrap_or_else(|error| cli::complain(&error))
 }
 
 /// What the compiler is told, files read.
-fn settings(config: &CompileConfig) -> Result<Settings, AppError> {
+fn settings(config: &CompileConfig, in_cluster: bool) -> Result<Settings, AppError> {
     let (path, asked_for) = match &config.trusted_ca {
         Some(path) => (Some(path.clone()), true),
         None => (openssl_probe::probe().cert_file, false),
@@ -97,7 +101,7 @@ fn settings(config: &CompileConfig) -> Result<Settings, AppError> {
         Some((Err(reason), path)) if asked_for => return Err(AppError::TrustedCa { path, reason }),
         _ => None,
     };
-    Ok(Settings { privileged_ports: config.privileged_ports, in_cluster: false, trusted_authorities })
+    Ok(Settings { privileged_ports: config.privileged_ports, in_cluster, trusted_authorities })
 }
 
 /// Reads a PEM file and sees that it holds certificates and nothing that Envoy would stumble over.
@@ -113,7 +117,7 @@ fn read_authorities(path: &PathBuf) -> Result<String, String> {
 }
 
 fn serve(config: &ServeConfig) -> Result<(), AppError> {
-    let settings = settings(&config.compile)?;
+    let settings = settings(&config.compile, false)?;
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_until_told(config, settings))
 }
 

@@ -180,6 +180,9 @@ pub struct TranslateConfig {
     /// The language of the output.
     #[arg(short, long, env = "TAILSCALE_GATEWAY_OUTPUT", value_enum, default_value_t = OutputFormat::Yaml)]
     pub output: OutputFormat,
+    /// Show what they come to in a cluster, where Envoys are created for each Gateway.
+    #[arg(long, env = "TAILSCALE_GATEWAY_IN_CLUSTER", value_parser = BoolishValueParser::new())]
+    pub in_cluster: bool,
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,
@@ -191,6 +194,9 @@ pub struct ValidateConfig {
     /// Files and folders of manifests.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Show what they come to in a cluster, where Envoys are created for each Gateway.
+    #[arg(long, env = "TAILSCALE_GATEWAY_IN_CLUSTER", value_parser = BoolishValueParser::new())]
+    pub in_cluster: bool,
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,

@@ -3,6 +3,7 @@
 pub mod model;
 
 pub mod api;
+pub mod gateways;
 pub mod store;
 
 pub mod compile;

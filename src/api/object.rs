@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-    TailscaleServices, TailscaleTailnet,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
+    TailscaleService, TailscaleServices, TailscaleTailnet,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 
@@ -76,6 +76,7 @@ objects! {
     ConfigMap(ConfigMap),
     TailscaleTailnet(TailscaleTailnet),
     TailscaleGateway(TailscaleGateway),
+    TailscaleGatewayParameters(TailscaleGatewayParameters),
     TailscaleEndpoints(TailscaleEndpoints),
     TailscaleRoutePolicy(TailscaleRoutePolicy),
     TailscaleProxyGroup(TailscaleProxyGroup),

@@ -16,8 +16,8 @@ use tokio::{
 use super::{AppError, Serving};
 use crate::{
     cli,
-    compile::CONTROLLER_NAME,
     config::ClusterConfig,
+    gateways::CONTROLLER_NAME,
     kubernetes::{self, LeaseConfig, StatusNews, StatusWriter},
     model::ObjectKey,
     pipeline::{self, Applied, Batch, Pipeline},

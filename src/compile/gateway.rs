@@ -9,18 +9,18 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{
-    CONTROLLER_NAME, Compiler, DEFAULT_CLASS, Fact, Made, OutputKey, Settings, Topic, World, hostname,
+    Compiler, Fact, Made, OutputKey, Settings, Topic, World, hostname,
     objects::generation,
     reference::{not_permitted, permitted, referred},
 };
 use crate::{
-    api::{FromNamespaces, FrontendValidationMode, Gateway, GatewayClass, Listener, SecretObjectReference, TlsMode},
+    api::{
+        AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, SecretObjectReference, TlsMode,
+    },
+    gateways::{Infrastructure, bound_port, class_is_ours, gateway_parameters, infrastructure},
     model::{DomainBucket, Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
     store::Output,
 };
-
-/// What is added to ports below 1024 unless Envoy may bind them.
-const PRIVILEGED_OFFSET: u16 = 10_000;
 
 /// What a Gateway's specification comes to.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,8 @@ pub struct GatewayListeners {
     pub addresses: Vec<IpAddr>,
     /// The author asked for these addresses.
     pub addresses_asked: bool,
+    /// How requests are logged.
+    pub access_log: AccessLogParameters,
     /// What is wrong with the Gateway itself.
     pub problems: Vec<Problem>,
     /// The listeners in their author's order.
@@ -93,15 +95,6 @@ impl GatewayListeners {
     }
 }
 
-/// Whether Gateways of a class are ours to serve.
-pub(super) fn class_is_ours(settings: &Settings, class: &str, world: &mut World<'_>) -> bool {
-    match world.object::<GatewayClass>(&ObjectName::new("", class)) {
-        Some(class) => class.spec.controller_name == CONTROLLER_NAME,
-        // In files the class may be left out; in a cluster it may yet turn out to be another controller's.
-        None => class == DEFAULT_CLASS && !settings.in_cluster,
-    }
-}
-
 /// Checks a Gateway's listeners, and states the domains that stand in their tables because of them.
 pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
     let mut made = GatewayListeners {
@@ -109,18 +102,26 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
         generation: 0,
         addresses: Vec::new(),
         addresses_asked: false,
+        access_log: AccessLogParameters::default(),
         problems: Vec::new(),
         listeners: Vec::new(),
     };
     let key = ObjectKey::new(Kind::Gateway, name.clone());
     let Some(gateway) = world.object::<Gateway>(name) else { return Output::plain(Made::Listeners(Arc::new(made))) };
     made.generation = generation(&gateway.metadata);
-    if !class_is_ours(settings, &gateway.spec.gateway_class_name, world) {
+    if !class_is_ours(&gateway.spec.gateway_class_name, settings.in_cluster, world) {
         return Output::plain(Made::Listeners(Arc::new(made)));
     }
     made.ours = true;
+    let parameters = gateway_parameters(name, &gateway, world);
+    made.problems.extend(parameters.problems);
+    made.access_log = parameters.spec.access_log.unwrap_or_default();
     addresses(&key, &gateway, &mut made);
-    not_acted_on(&key, &gateway, &mut made.problems);
+    if settings.in_cluster && infrastructure(&gateway) != Ok(Infrastructure::External) {
+        made.addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        made.addresses_asked = false;
+    }
+    not_acted_on(settings, &key, &gateway, &mut made.problems);
     for (place, listener) in gateway.spec.listeners.iter().enumerate() {
         let mut checked = check(settings, &key, place, listener, world);
         client_certificates(&key, &gateway, place, &mut checked);
@@ -197,7 +198,16 @@ fn client_certificates(key: &ObjectKey, gateway: &Gateway, place: usize, listene
     }
 }
 
-fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
+fn not_acted_on(settings: &Settings, key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
+    if let Some(infrastructure) = gateway.spec.infrastructure.as_ref().filter(|_| !settings.in_cluster) {
+        for (field, map) in [("labels", &infrastructure.labels), ("annotations", &infrastructure.annotations)] {
+            if !map.is_empty() {
+                let message = "Envoys are created for a Gateway in a cluster only; here the field has no effect";
+                let field = format!("spec.infrastructure.{field}");
+                problems.push(Problem::new(key.clone(), field, Reason::NotActedOn, message));
+            }
+        }
+    }
     let mut note = |field: &str, what: &str| {
         let message = format!("{what} is not supported yet; the field has no effect");
         problems.push(Problem::new(key.clone(), field, Reason::NotActedOn, message));
@@ -212,9 +222,6 @@ fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>)
     }
     if gateway.spec.allowed_listeners.as_ref().is_some_and(|allowed| allowed.namespaces.from != FromNamespaces::None) {
         note("spec.allowedListeners", "adding listeners through a ListenerSet");
-    }
-    if gateway.spec.infrastructure.is_some() {
-        note("spec.infrastructure", "creating Envoys for a Gateway");
     }
     if gateway.spec.default_scope.is_some() {
         note("spec.defaultScope", "being a default Gateway");
@@ -239,8 +246,7 @@ fn check(
         let message = format!("protocol {} is not supported; use HTTP or HTTPS", listener.protocol);
         problem(".protocol", Reason::UnsupportedProtocol, message);
     }
-    let privileged = listener.port < 1024 && !settings.privileged_ports;
-    let bound_port = if privileged { listener.port + PRIVILEGED_OFFSET } else { listener.port };
+    let bound_port = bound_port(listener.port, settings.privileged_ports);
     let mut certificates = Vec::new();
     let mut tls_ok = true;
     match (&listener.tls, https) {

@@ -3,6 +3,7 @@
 //! Never fails, never does IO, never asks the clock: a wrong manifest gives a [`Problem`](crate::model::Problem) and leaves
 //! out as little as possible. What exists and what reads what is told by [`OutputKey`]; the engine in `store` does the rest.
 
+mod access_log;
 mod attach;
 mod backend;
 mod cluster;
@@ -42,18 +43,14 @@ use crate::{
     store::{Output, Program, View},
 };
 
-/// The controller name of the GatewayClasses that are ours.
-pub const CONTROLLER_NAME: &str = "gateway.tailscale.com/gateway-controller";
-/// The GatewayClass that is ours even when no object defines it.
-pub const DEFAULT_CLASS: &str = "tailscale";
-
 /// What the compiler is told besides the world; the same for all replicas.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Envoys may bind ports below 1024 themselves; otherwise 10000 is added to these.
     pub privileged_ports: bool,
-    /// The objects come from a cluster: whose a class is, only the class says, and Envoys run in pods, where the addresses of a
-    /// Gateway are not theirs to bind.
+    /// The objects come from a cluster: whose a class is, only the class says; and Envoys are created for each Gateway that
+    /// does not say otherwise, with a Service in front of them: these bind every address, and the addresses that the Gateway
+    /// asks for are the Service's.
     pub in_cluster: bool,
     /// PEM certificates of the authorities that HTTPS targets are checked against.
     pub trusted_authorities: Option<Arc<str>>,

@@ -3,17 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
+    Fact, OutputKey, Settings, Topic, World,
     cluster::{endpoint_target, health_check_problem},
-    gateway::class_is_ours,
     objects::generation,
     scope::{EndpointConflict, unknown_tailnet},
 };
 use crate::{
     api::{
-        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy,
-        TailscaleService, TailscaleServices, TailscaleTailnet, TargetReference,
+        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
+        TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+        TargetReference,
     },
+    gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
     model::{
         ClassReport, Details, EndpointDetails, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName,
         ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
@@ -29,6 +30,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::HttpRoute => route(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
+        Kind::TailscaleGatewayParameters => parameters(settings, object, world),
         Kind::TailscaleTailnet => tailnet(object, world),
         Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies", targets),
         Kind::TailscaleProxyGroup => {
@@ -50,11 +52,7 @@ fn class(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     if class.spec.controller_name != CONTROLLER_NAME {
         return None;
     }
-    let mut problems = Vec::new();
-    if let Some(parameters) = &class.spec.parameters_ref {
-        let message = format!("parameters of kind {} are not supported; remove the reference", parameters.kind);
-        problems.push(Problem::new(object.clone(), "spec.parametersRef", Reason::InvalidParameters, message));
-    }
+    let problems = class_problem(object, &class, world).into_iter().collect();
     Some(Report::Class(ClassReport { object: object.clone(), generation: generation(&class.metadata), problems }))
 }
 
@@ -230,7 +228,7 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
             let message = format!("there is no Gateway {name}");
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));
         }
-        Some(target) if !class_is_ours(settings, &target.spec.gateway_class_name, world) => {
+        Some(target) if !class_is_ours(&target.spec.gateway_class_name, settings.in_cluster, world) => {
             let message = format!(
                 "Gateway {name} is of class {}, which another controller serves; it gets no routes from here yet",
                 target.spec.gateway_class_name
@@ -301,6 +299,25 @@ fn targets(policy: &TailscaleRoutePolicy) -> Details {
         name: target.name.clone(),
     };
     Details::Targets(policy.spec.target_refs.iter().map(target).collect())
+}
+
+fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let parameters = world.object::<TailscaleGatewayParameters>(&object.name)?;
+    let mut problems: Vec<Problem> = object_problems(&parameters.spec)
+        .into_iter()
+        .map(|(field, problem)| Problem::new(object.clone(), field, Reason::UnsupportedValue, problem.to_string()))
+        .collect();
+    let rest = TailscaleGatewayParametersSpec { access_log: None, ..parameters.spec.clone() };
+    if !settings.in_cluster && rest != TailscaleGatewayParametersSpec::default() {
+        let message = "Envoys are created for a Gateway in a cluster only; here accessLog alone has an effect";
+        problems.push(Problem::new(object.clone(), "spec", Reason::NotActedOn, message));
+    }
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&parameters.metadata),
+        problems,
+        details: Details::None,
+    }))
 }
 
 /// So far a TailscaleTailnet says what a tailnet is called.

@@ -27,6 +27,8 @@ pub enum Kind {
     TailscaleTailnet,
     /// `gateway.tailscale.com/v1alpha1` TailscaleGateway.
     TailscaleGateway,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleGatewayParameters.
+    TailscaleGatewayParameters,
     /// `gateway.tailscale.com/v1alpha1` TailscaleEndpoints.
     TailscaleEndpoints,
     /// `gateway.tailscale.com/v1alpha1` TailscaleRoutePolicy.
@@ -46,7 +48,7 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::ConfigMap,
         Kind::TailscaleTailnet,
         Kind::TailscaleGateway,
+        Kind::TailscaleGatewayParameters,
         Kind::TailscaleEndpoints,
         Kind::TailscaleRoutePolicy,
         Kind::TailscaleProxyGroup,
@@ -98,6 +101,7 @@ impl Kind {
             Kind::ConfigMap => "ConfigMap",
             Kind::TailscaleTailnet => "TailscaleTailnet",
             Kind::TailscaleGateway => "TailscaleGateway",
+            Kind::TailscaleGatewayParameters => "TailscaleGatewayParameters",
             Kind::TailscaleEndpoints => "TailscaleEndpoints",
             Kind::TailscaleRoutePolicy => "TailscaleRoutePolicy",
             Kind::TailscaleProxyGroup => "TailscaleProxyGroup",
@@ -120,6 +124,7 @@ impl Kind {
             Kind::ConfigMap => "configmaps",
             Kind::TailscaleTailnet => "tailscaletailnets",
             Kind::TailscaleGateway => "tailscalegateways",
+            Kind::TailscaleGatewayParameters => "tailscalegatewayparameters",
             Kind::TailscaleEndpoints => "tailscaleendpoints",
             Kind::TailscaleRoutePolicy => "tailscaleroutepolicies",
             Kind::TailscaleProxyGroup => "tailscaleproxygroups",

@@ -55,6 +55,8 @@ pub enum Programmed {
     Acknowledged,
     /// One refused it, in these words.
     Refused(String),
+    /// The Envoys, or what stands in front of them, could not be created or changed, for this reason.
+    NotProvisioned(String),
 }
 
 /// The findings about a GatewayClass.

@@ -185,6 +185,10 @@ fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
     conditions.push(accepted);
     conditions.push(if !any_served {
         make.make("Programmed", ConditionStatus::False, "Invalid", "no listener can be served".to_owned())
+    } else if !with_reason(&report.problems, &[Reason::InvalidParameters]).is_empty() {
+        let message =
+            "nothing is created for the Gateway, and nothing that was is changed, until its parameters can be used";
+        make.make("Programmed", ConditionStatus::False, "Invalid", message.to_owned())
     } else if refused {
         let message = "listeners are served on the other addresses only";
         make.make("Programmed", ConditionStatus::False, "AddressNotUsable", message.to_owned())
@@ -210,6 +214,9 @@ fn programmed_condition(make: &Maker, programmed: &Programmed) -> Condition {
             "Invalid",
             format!("an Envoy refused the configuration: {words}"),
         ),
+        Programmed::NotProvisioned(words) => {
+            make.make("Programmed", ConditionStatus::False, "NoResources", words.clone())
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod site;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bootstrap;
 mod bootstraps;

@@ -28,6 +28,7 @@ mod manifest;
 mod oracle;
 mod original;
 mod packaging;
+mod parameters;
 mod telemetry;
 mod watch;
 mod work;
