@@ -23,10 +23,11 @@ use crate::{
     metrics::Metrics,
     model::Severity,
     pipeline::{self, Batch, Pipeline},
+    security::{self, SecurityError},
     snapshot::SnapshotCache,
     source::{FileSource, Located, SourceUpdate, StartError},
     telemetry::{self, TelemetryError},
-    xds::{Registry, ServerOptions},
+    xds::Registry,
 };
 
 /// Why the program could not do its work, in one line.
@@ -55,6 +56,9 @@ pub enum AppError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The xDS port can not be secured as it should be.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// Logging can not be started.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -113,12 +117,13 @@ fn serve(config: &ServeConfig) -> Result<(), AppError> {
 /// everything is served. The other way round at the end.
 async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<(), AppError> {
     let shutdown = CancellationToken::new();
+    let cache = Arc::new(SnapshotCache::new());
+    let metrics = Arc::new(Metrics::new(Arc::clone(&cache)));
+    let (options, certificates) = security::from_files(&config.xds, config.xds_listen, &metrics)?;
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
     let SourceSpec::Dir(path) = config.source.clone();
 
-    let cache = Arc::new(SnapshotCache::new());
-    let metrics = Arc::new(Metrics::new(Arc::clone(&cache)));
     let registry = Arc::new(Registry::default());
     let readiness = Arc::new(Readiness::waiting(format!("reading {}", config.source)));
     if settings.trusted_authorities.is_none() {
@@ -138,9 +143,12 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         Arc::clone(&cache),
         registry,
         Arc::clone(&metrics),
-        ServerOptions::default(),
+        options,
         shutdown.clone().cancelled_owned(),
     ));
+    if let Some(certificates) = certificates {
+        task::spawn(certificates.follow(Arc::clone(&metrics)));
+    }
 
     let began = Instant::now();
     let (first, source) = task::spawn_blocking(move || FileSource::start(&path)).await.map_err(io::Error::other)??;

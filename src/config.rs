@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
     bootstrap::{Discovery, HostPort, Protocol},
+    identity::TrustDomain,
     model::ObjectName,
     telemetry::LogFormat,
 };
@@ -91,12 +92,54 @@ pub struct ServeConfig {
     /// The address on which Envoys are served over xDS.
     #[arg(long, env = "TAILSCALE_GATEWAY_XDS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:18000")]
     pub xds_listen: SocketAddr,
+    /// How clients and server prove who they are on the xDS port.
+    #[command(flatten)]
+    pub xds: XdsSecurity,
     /// The address of /healthz, /readyz, /metrics and /debug.
     #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub admin_listen: SocketAddr,
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,
+}
+
+/// How clients and server prove who they are on the xDS port.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "xDS over mTLS")]
+pub struct XdsSecurity {
+    /// The certificate that Envoys are shown, with its chain, in PEM. The files are read again when they are replaced.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_TLS_CERT", value_name = "FILE", requires_all = ["xds_tls_key", "xds_client_ca"])]
+    pub xds_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_TLS_KEY", value_name = "FILE", requires_all = ["xds_tls_cert", "xds_client_ca"])]
+    pub xds_tls_key: Option<PathBuf>,
+    /// The certificates of the authorities that sign Envoys' certificates, in PEM. An Envoy needs a certificate for the Gateway
+    /// that it names: spiffe://TRUST-DOMAIN/ns/NAMESPACE/gateway/NAME is its only URI subject alternative name.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_CLIENT_CA", value_name = "FILE", requires_all = ["xds_tls_cert", "xds_tls_key"])]
+    pub xds_client_ca: Option<PathBuf>,
+    /// The trust domain in Envoys' certificates.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_TRUST_DOMAIN", value_name = "DOMAIN", default_value = TrustDomain::DEFAULT)]
+    pub xds_trust_domain: TrustDomain,
+    /// Let streams go on when the certificate expires with which they were opened; else they are ended then, and Envoys come
+    /// back with the certificate that they have by that time. A new connection needs a valid one either way.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_KEEP_EXPIRED", value_parser = BoolishValueParser::new())]
+    pub xds_keep_expired: bool,
+    /// Serve xDS without TLS on an address that is not loopback: whoever reaches it gets every Gateway's configuration,
+    /// private keys of certificates among it.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_INSECURE", value_parser = BoolishValueParser::new())]
+    pub xds_insecure: bool,
+}
+
+impl XdsSecurity {
+    /// The files of the server's certificate, its key and the clients' authorities, when it uses TLS.
+    pub fn files(&self) -> Option<[&PathBuf; 3]> {
+        Some([self.xds_tls_cert.as_ref()?, self.xds_tls_key.as_ref()?, self.xds_client_ca.as_ref()?])
+    }
+
+    /// Whether xDS on this address would be served to whoever reaches it, and nobody has said that this is meant.
+    pub fn exposes(&self, listen: SocketAddr) -> bool {
+        self.files().is_none() && !listen.ip().to_canonical().is_loopback() && !self.xds_insecure
+    }
 }
 
 /// What resources depend on besides the objects.
@@ -198,21 +241,8 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-/// `NAMESPACE/NAME`, both as Kubernetes allows them (RFC 1123 label and subdomain).
 fn parse_gateway(text: &str) -> Result<ObjectName, String> {
-    let wrong = || "write NAMESPACE/NAME, such as default/web".to_owned();
-    let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if label(namespace) && name.len() <= 253 && name.split('.').all(label) {
-        Ok(ObjectName::new(namespace, name))
-    } else {
-        Err(wrong())
-    }
+    ObjectName::parse_namespaced(text).ok_or_else(|| "write NAMESPACE/NAME, such as default/web".to_owned())
 }
 
 fn parse_node_id(text: &str) -> Result<String, String> {

@@ -3,6 +3,7 @@
 pub mod model;
 
 pub mod api;
+pub mod identity;
 pub mod store;
 
 pub mod compile;
@@ -20,4 +21,5 @@ pub mod cli;
 pub mod config;
 pub mod dump;
 pub mod metrics;
+pub mod security;
 pub mod telemetry;

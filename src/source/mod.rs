@@ -2,15 +2,18 @@
 //!
 //! Turns what stands outside into [`Change`](crate::store::Change)s for the store. Never compiles, never serves.
 
+pub mod file_set;
 pub mod files;
 mod kinds;
 mod located;
 pub mod manifest;
 mod object;
 mod scan;
+mod signal;
 mod value;
 mod watch;
 
+pub use file_set::FileSet;
 pub use files::FileWorld;
 pub use located::{Located, Subject};
 pub use watch::{FileSource, SourceUpdate, StartError, read_all};

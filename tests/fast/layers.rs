@@ -12,15 +12,16 @@ use std::{
 use crate::support::tools::repository;
 
 /// What the top-level modules may import of ours. One that is not named here is a mistake.
-const LAYERS: [(&str, &[&str]); 19] = [
+const LAYERS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("api", &["model"]),
+    ("identity", &["model"]),
     ("store", &["api", "model"]),
     ("snapshot", &["model"]),
     // The core: from the world to messages and reports, from reports to conditions.
     ("compile", &["api", "model", "snapshot", "store"]),
     ("status", &["api", "model"]),
-    ("xds", &["metrics", "model", "snapshot"]),
+    ("xds", &["identity", "metrics", "model", "snapshot"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // The one task that owns the world, and so the one place that knows the core from both ends.
@@ -30,7 +31,9 @@ const LAYERS: [(&str, &[&str]); 19] = [
     ("metrics", &["model", "snapshot"]),
     ("telemetry", &[]),
     ("bootstrap", &["compile", "model"]),
-    ("config", &["bootstrap", "model", "telemetry"]),
+    ("config", &["api", "bootstrap", "identity", "model", "telemetry"]),
+    // From where certificates stand to the port that shows them.
+    ("security", &["config", "identity", "metrics", "source", "xds"]),
     ("admin", &["dump", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
     // Commands that print and end: beside `app`, which they must not know.
     (
@@ -55,15 +58,17 @@ const LAYERS: [(&str, &[&str]); 19] = [
 ];
 
 /// For the file that wires all.
-const EVERYTHING: [&str; 13] = [
+const EVERYTHING: [&str; 15] = [
     "admin",
     "api",
     "cli",
     "compile",
     "config",
+    "identity",
     "metrics",
     "model",
     "pipeline",
+    "security",
     "snapshot",
     "source",
     "store",
@@ -72,9 +77,10 @@ const EVERYTHING: [&str; 13] = [
 ];
 
 /// The modules whose answers follow from their arguments alone. An entry holds for the modules below it.
-const PURE: [&str; 19] = [
+const PURE: [&str; 20] = [
     "model",
     "api",
+    "identity",
     "store",
     "snapshot::body",
     "snapshot::rendering",
@@ -95,7 +101,7 @@ const PURE: [&str; 19] = [
 ];
 
 /// What of `xds` meets the network, the clock or the metrics; the rest is state machines.
-const XDS_IO: [&str; 5] = ["xds::server", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
+const XDS_IO: [&str; 6] = ["xds::server", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
 
 /// What a pure module never mentions: runtimes, the network, files, the clock, randomness, the environment.
 const IMPURE: [&str; 25] = [
