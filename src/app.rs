@@ -75,6 +75,7 @@ pub fn run(config: &Config) -> ExitCode {
             .and_then(|()| serve(serve_config))
             .map(|()| ExitCode::SUCCESS),
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
+        Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
         Command::Translate(config) => settings(&config.compile).map(|settings| cli::translate(config, settings)),
         Command::Validate(config) => settings(&config.compile).map(|settings| cli::validate(config, settings)),

@@ -2,13 +2,14 @@
 //!
 //! Never acts on any of them, and nothing else in the program reads the environment.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
+    api,
     bootstrap::{Discovery, HostPort, Protocol},
-    identity::TrustDomain,
+    identity::{ServerNames, TrustDomain},
     model::ObjectName,
     telemetry::LogFormat,
 };
@@ -75,6 +76,8 @@ pub enum Command {
     Serve(ServeConfig),
     /// Print the bootstrap of an Envoy that takes its configuration from here.
     Bootstrap(BootstrapConfig),
+    /// Make the certificates for xDS over mTLS without a cluster: an authority, the server's, and one for each Gateway.
+    Certificates(CertificatesConfig),
     /// Print what Envoys would be served, and the conditions every object would get.
     Translate(TranslateConfig),
     /// Print what is wrong with manifests, one line each; the exit code is 1 if any of it is an error.
@@ -175,6 +178,67 @@ pub struct BootstrapConfig {
     /// Whether everything comes over the one aggregated stream or over a stream for each type.
     #[arg(long, env = "TAILSCALE_GATEWAY_DISCOVERY", value_enum, default_value_t = Discovery::Ads)]
     pub discovery: Discovery,
+    /// Where the Envoy's certificate is, for xDS over mTLS.
+    #[command(flatten)]
+    pub tls: BootstrapTls,
+}
+
+/// Where the certificate of an Envoy is, and how it knows the control plane.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "xDS over mTLS")]
+pub struct BootstrapTls {
+    /// The certificates of the authorities by which the Envoy knows the control plane, in PEM.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_CA", value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    pub tls_ca: Option<PathBuf>,
+    /// The Envoy's certificate with its chain, in PEM. The Envoy reads it again when a new one is moved there.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_CERT", value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM, in the same folder.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_KEY", value_name = "FILE", requires_all = ["tls_ca", "tls_cert"])]
+    pub tls_key: Option<PathBuf>,
+    /// The name or the IP address that the control plane's certificate must have [default: the host in --xds].
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_SERVER_NAME", value_name = "NAME", value_parser = parse_server_name)]
+    pub tls_server_name: Option<String>,
+    /// The folder for the two small files by which Envoy finds its certificate; they are written there [default: the folder of
+    /// --tls-cert].
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_SDS_DIR", value_name = "DIR", requires = "tls_cert")]
+    pub tls_sds_dir: Option<PathBuf>,
+}
+
+/// What `certificates` is told.
+#[derive(Clone, Debug, Args)]
+pub struct CertificatesConfig {
+    /// The folder for the authority, the server's and the Envoys' certificates. What is there and still good is kept.
+    #[arg(long, env = "TAILSCALE_GATEWAY_OUT", value_name = "DIR")]
+    pub out: PathBuf,
+    /// A Gateway whose Envoys get a certificate; can be repeated. Those that have one in the folder keep it fresh anyway.
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_GATEWAY",
+        value_name = "NAMESPACE/NAME",
+        value_delimiter = ',',
+        value_parser = parse_gateway
+    )]
+    pub gateway: Vec<ObjectName>,
+    /// A name or an IP address by which Envoys reach the control plane; can be repeated [default: those that the server's
+    /// certificate in the folder has, else localhost, 127.0.0.1 and ::1].
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_SERVER_NAME",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = parse_server_name
+    )]
+    pub server_name: Vec<String>,
+    /// The trust domain in Envoys' certificates.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TRUST_DOMAIN", value_name = "DOMAIN", default_value = TrustDomain::DEFAULT)]
+    pub trust_domain: TrustDomain,
+    /// How long certificates are valid. They are made anew when two thirds of that are over and this command is run.
+    #[arg(long, env = "TAILSCALE_GATEWAY_LIFETIME", default_value = "90d", value_parser = parse_lifetime)]
+    pub lifetime: Duration,
+    /// How long the authority is valid.
+    #[arg(long, env = "TAILSCALE_GATEWAY_AUTHORITY_LIFETIME", default_value = "3650d", value_parser = parse_lifetime)]
+    pub authority_lifetime: Duration,
 }
 
 /// What `translate` is told.
@@ -243,6 +307,20 @@ impl fmt::Display for SourceSpec {
 
 fn parse_gateway(text: &str) -> Result<ObjectName, String> {
     ObjectName::parse_namespaced(text).ok_or_else(|| "write NAMESPACE/NAME, such as default/web".to_owned())
+}
+
+fn parse_server_name(text: &str) -> Result<String, String> {
+    let wrong = |_| "write a DNS name or an IP address without a port".to_owned();
+    ServerNames::new([text]).map(|names| names.iter().next().unwrap_or_default()).map_err(wrong)
+}
+
+/// A duration as manifests have it, or whole days (`90d`).
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
+    }
+    let wrong = |error| format!("{error}; days can be written too, such as 90d");
+    text.parse().map(|duration: api::Duration| duration.as_std()).map_err(wrong)
 }
 
 fn parse_node_id(text: &str) -> Result<String, String> {

@@ -44,6 +44,7 @@ const LAYERS: [(&str, &[&str]); 21] = [
             "compile",
             "config",
             "dump",
+            "identity",
             "model",
             "pipeline",
             "snapshot",
