@@ -2,6 +2,8 @@
 //!
 //! Never holds what a Gateway says: no listener, no route, no cluster but the one that leads here.
 
+mod tls;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -10,6 +12,8 @@ use std::{
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
+
+pub use tls::{SDS_AUTHORITIES_FILE, SDS_CERTIFICATE_FILE, Tls, TlsFiles, TlsSource, UnwatchableFiles};
 
 use crate::{model, model::ObjectName};
 
@@ -47,6 +51,8 @@ pub struct Bootstrap<'a> {
     pub protocol: Protocol,
     /// Over how many streams.
     pub discovery: Discovery,
+    /// Mutual TLS to the control plane, if it uses that.
+    pub tls: Option<Tls<'a>>,
 }
 
 /// A host, by name or by address, and a port.
@@ -202,6 +208,9 @@ impl Bootstrap<'_> {
             cluster["type"] = json!("STRICT_DNS");
             // The control plane may listen on one family only, whatever addresses its name has.
             cluster["dns_lookup_family"] = json!("ALL");
+        }
+        if let Some(tls) = &self.tls {
+            cluster["transport_socket"] = tls.transport_socket();
         }
         cluster
     }

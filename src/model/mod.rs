@@ -9,8 +9,8 @@ mod report;
 
 pub use key::{Kind, ObjectKey, ObjectName};
 pub use name::{
-    AUTHORITIES, ClusterName, DomainBucket, RouteTableName, XDS_CLUSTER, endpoint_route_name, http_route_name,
-    listener_name, preflight_route_name, secret_name,
+    AUTHORITIES, ClusterName, DomainBucket, RouteTableName, XDS_AUTHORITIES, XDS_CERTIFICATE, XDS_CLUSTER,
+    endpoint_route_name, http_route_name, listener_name, preflight_route_name, secret_name,
 };
 pub use problem::{Problem, Reason, Severity};
 pub use report::{

@@ -15,6 +15,7 @@ use crate::support::tools::repository;
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("api", &["model"]),
+    ("identity", &["model"]),
     ("store", &["api", "model"]),
     ("snapshot", &["model"]),
     // What the core's parts have to see alike.
@@ -22,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The core: from the world to messages and reports, from reports to conditions.
     ("compile", &["api", "gateways", "model", "snapshot", "store"]),
     ("status", &["api", "model"]),
-    ("xds", &["metrics", "model", "snapshot"]),
+    ("xds", &["identity", "metrics", "model", "snapshot"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // What is written to an API server.
@@ -34,7 +35,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["model", "snapshot"]),
     ("telemetry", &[]),
     ("bootstrap", &["compile", "model"]),
-    ("config", &["bootstrap", "model", "telemetry"]),
+    ("config", &["api", "bootstrap", "identity", "model", "telemetry"]),
+    // From where certificates stand to the port that shows them.
+    ("security", &["config", "identity", "metrics", "source", "xds"]),
     ("admin", &["dump", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
     // Commands that print and end: beside `app`, which they must not know.
     (
@@ -45,6 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "compile",
             "config",
             "dump",
+            "identity",
             "model",
             "pipeline",
             "snapshot",
@@ -67,9 +71,11 @@ const EVERYTHING: &[&str] = &[
     "config",
     "gateways",
     "kubernetes",
+    "identity",
     "metrics",
     "model",
     "pipeline",
+    "security",
     "snapshot",
     "source",
     "store",
@@ -81,6 +87,7 @@ const EVERYTHING: &[&str] = &[
 const PURE: &[&str] = &[
     "model",
     "api",
+    "identity",
     "store",
     "snapshot::body",
     "snapshot::rendering",
@@ -102,7 +109,7 @@ const PURE: &[&str] = &[
 ];
 
 /// What of `xds` meets the network, the clock or the metrics; the rest is state machines.
-const XDS_IO: &[&str] = &["xds::server", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
+const XDS_IO: &[&str] = &["xds::server", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
 
 /// What a pure module never mentions: runtimes, the network, files, the clock, randomness, the environment.
 const IMPURE: &[&str] = &[

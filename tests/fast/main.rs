@@ -23,6 +23,8 @@ mod crds;
 mod dump;
 mod files;
 mod golden;
+mod identity;
+mod identity_rotation;
 mod layers;
 mod manifest;
 mod oracle;
