@@ -10,6 +10,7 @@ mod access_log;
 mod bad_input;
 mod bootstrap;
 mod bootstraps;
+mod chart;
 mod cli;
 mod compiled_routes;
 mod continuity;

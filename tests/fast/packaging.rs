@@ -4,13 +4,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
     sync::Arc,
+    time::Duration,
 };
 
 use serde_json::Value;
 use tailscale_gateway::{
     kubernetes::permissions::{Permission, Scope, permissions},
     metrics::Metrics,
-    snapshot::SnapshotCache,
+    model::{Kind, ObjectName, Reason},
+    snapshot::{SnapshotCache, TypeUrl},
 };
 
 use crate::support::tools::repository;
@@ -138,7 +140,19 @@ fn compare_values(path: &str, schema: &Value, values: &Value, differences: &mut 
 
 #[test]
 fn the_dashboard_asks_for_metrics_that_there_are() {
-    let page = Metrics::new(Arc::new(SnapshotCache::new())).render();
+    let metrics = Metrics::new(Arc::new(SnapshotCache::new()));
+    // What has labels is on the page once it has happened.
+    let (gateway, of, once) = (ObjectName::new("default", "web"), TypeUrl::Cluster, Duration::from_secs(1));
+    metrics.stream_opened("delta", &gateway);
+    metrics.response(of, "change", 1);
+    metrics.acked(of, once);
+    metrics.nacked(of, &gateway);
+    metrics.parked(of, 1);
+    metrics.converged(&gateway, once);
+    metrics.translated("cluster", 1, once);
+    metrics.problems(Reason::SchemaViolation, 1);
+    metrics.status_written(Kind::Gateway, true);
+    let page = metrics.render();
     let types: BTreeMap<&str, &str> =
         page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     let dashboard: Value = serde_json::from_str(&read("manifests/chart/files/dashboard.json")).unwrap();

@@ -36,7 +36,7 @@ use tokio::sync::{Mutex, OnceCell, Semaphore, SemaphorePermit};
 pub use self::{audit::AuditEvent, kubectl::Printed};
 use self::{
     audit::AuditLog,
-    kubectl::{kubectl, write_kubeconfig},
+    kubectl::{helm, kubectl, write_kubeconfig},
     server::{ApiServer, Etcd},
 };
 use super::{
@@ -113,6 +113,11 @@ impl Cluster {
     /// `kubectl` with these arguments, as the administrator.
     pub async fn kubectl(&self, arguments: &[&str]) -> Printed {
         kubectl(&self.folder.0, &self.kubeconfig(), arguments).await
+    }
+
+    /// `helm` with these arguments, as the administrator.
+    pub async fn helm(&self, arguments: &[&str]) -> Printed {
+        helm(&self.folder.0, &self.kubeconfig(), arguments).await
     }
 
     /// `kubectl apply` of these manifests, as the administrator.
