@@ -72,7 +72,8 @@ pub(super) async fn start(
     };
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
-    let writer = StatusWriter::new(client.clone(), CONTROLLER_NAME, leader, serving.metrics.clone());
+    let writer =
+        StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
     task::spawn(writer.run(heard));
     let (own, told) = watch::channel(Arc::default());
     let (hear, others) = watch::channel(Arc::default());

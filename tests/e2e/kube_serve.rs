@@ -190,6 +190,13 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     cluster.apply(&route("all", "/", "nowhere")).await;
     let refused = ("ResolvedRefs", "False/BackendNotFound");
     wait_for(&cluster, "httproute", "all", "/parents/0/conditions", refused).await;
+    until("an event that says so", async || {
+        let events = cluster.kubectl(&["events", "--for", "httproute/all"]).await.stdout;
+        if events.contains("BackendNotFound") && events.contains("Warning") { Ok(()) } else { Err(events) }
+    })
+    .await;
+    let features = self::object(&cluster, "gatewayclass", "tailscale").await["status"]["supportedFeatures"].clone();
+    assert!(features.as_array().is_some_and(|list| list.contains(&json!({"name": "HTTPRoute"}))), "{features}");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod oracle;
 mod original;
 mod packaging;
 mod parameters;
+mod status_merge;
 mod telemetry;
 mod watch;
 mod work;
