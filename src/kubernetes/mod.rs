@@ -3,6 +3,7 @@
 //! Never decides what should be written: that comes from pure code. Never reads the world: that is `source::kubernetes`.
 
 pub mod lease;
+pub mod peers;
 pub mod permissions;
 pub mod status;
 
@@ -15,6 +16,7 @@ use kube::{
 use thiserror::Error;
 
 pub use lease::{Leadership, LeaseConfig};
+pub use peers::{Peers, Sayings};
 pub use status::{StatusNews, StatusWriter};
 
 /// Who we are to the API server: the manager of the fields that we write.
