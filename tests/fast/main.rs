@@ -21,6 +21,7 @@ mod cli;
 mod compile_route;
 mod crds;
 mod dump;
+mod extension;
 mod files;
 mod golden;
 mod identity;
