@@ -1,5 +1,6 @@
 //! Wiring with a Kubernetes API server.
 
+mod freshness;
 mod programmed;
 
 use std::{
@@ -39,7 +40,14 @@ pub(super) async fn start(
     let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
     let (news, heard) = mpsc::unbounded_channel();
     let began = Instant::now();
-    let (first, mut source) = KubernetesSource::start(client.clone(), Health::default()).await;
+    let health = Health::default();
+    task::spawn(freshness::follow(
+        health.subscribe(),
+        Arc::clone(&serving.cache),
+        Arc::clone(&serving.metrics),
+        Arc::clone(&serving.readiness),
+    ));
+    let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
     let mut applied = pipeline.apply(first.changes);
     let _ = news.send(StatusNews::Observed(first.observed));
