@@ -7,6 +7,7 @@ pub mod gateways;
 pub mod store;
 
 pub mod compile;
+pub mod operator;
 pub mod snapshot;
 pub mod status;
 pub mod xds;

@@ -32,7 +32,15 @@ pub fn bootstrap(config: &BootstrapConfig) -> ExitCode {
 /// The bootstrap of an Envoy of this name, with a line that says how to use it.
 pub fn bootstrap_text(config: &BootstrapConfig, node_id: &str) -> String {
     let BootstrapConfig { gateway, xds, node_id: _, admin, protocol, discovery } = config;
-    let bootstrap = Bootstrap { gateway, xds, node_id, admin: *admin, protocol: *protocol, discovery: *discovery };
+    let bootstrap = Bootstrap {
+        gateway,
+        xds,
+        node_id: Some(node_id),
+        admin: *admin,
+        probes: None,
+        protocol: *protocol,
+        discovery: *discovery,
+    };
     format!("# The Envoy of Gateway {gateway}: envoy -c THIS_FILE\n{}", bootstrap.to_yaml())
 }
 

@@ -2,15 +2,20 @@
 //!
 //! Never imports another module of ours, and never does anything but name and describe.
 
+mod infrastructure;
 mod key;
 mod name;
 mod problem;
 mod report;
 
+pub use infrastructure::{
+    APPLIED_ANNOTATION, COMPONENT, COMPONENT_LABEL, GATEWAY_NAME_LABEL, MANAGED_BY, MANAGED_BY_LABEL, OwnedKey,
+    OwnedKind, client_certificate_name, gateway_label, infrastructure_name,
+};
 pub use key::{Kind, ObjectKey, ObjectName};
 pub use name::{
-    AUTHORITIES, ClusterName, DomainBucket, RouteTableName, XDS_CLUSTER, endpoint_route_name, http_route_name,
-    listener_name, preflight_route_name, secret_name,
+    ADMIN_CLUSTER, AUTHORITIES, ClusterName, DomainBucket, PROBES_LISTENER, RouteTableName, XDS_CLUSTER,
+    endpoint_route_name, http_route_name, listener_name, preflight_route_name, secret_name,
 };
 pub use problem::{Problem, Reason, Severity};
 pub use report::{

@@ -9,6 +9,13 @@ use super::ObjectName;
 /// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
 pub const XDS_CLUSTER: &str = "xds";
 
+/// The listener by which an Envoy says whether it is ready; the bootstrap of an Envoy in a pod has it. No listener of a
+/// Gateway's is without a `/`.
+pub const PROBES_LISTENER: &str = "probes";
+
+/// The cluster by which an Envoy reaches its own admin page; its bootstrap has it. No [`ClusterName`] is without a `/`.
+pub const ADMIN_CLUSTER: &str = "admin";
+
 /// A cluster: one for each port of a Service and one for each endpoint of a TailscaleEndpoints, whatever routes use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterName {

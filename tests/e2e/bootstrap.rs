@@ -18,8 +18,16 @@ use crate::support::{
 fn bootstrap(xds: &str, admin: &Port, protocol: Protocol, discovery: Discovery) -> String {
     let gateway = ObjectName::new("default", "web");
     let xds = xds.parse().expect("it is a host and a port");
-    Bootstrap { gateway: &gateway, xds: &xds, node_id: "envoy-1", admin: admin.address(), protocol, discovery }
-        .to_yaml()
+    Bootstrap {
+        gateway: &gateway,
+        xds: &xds,
+        node_id: Some("envoy-1"),
+        admin: admin.address(),
+        probes: None,
+        protocol,
+        discovery,
+    }
+    .to_yaml()
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod files;
 mod golden;
 mod layers;
 mod manifest;
+mod operator;
 mod oracle;
 mod original;
 mod parameters;

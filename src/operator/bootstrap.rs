@@ -1,0 +1,39 @@
+//! The ConfigMap with the bootstrap of a Gateway's Envoys.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Source;
+use crate::bootstrap::{Bootstrap, Discovery, Protocol};
+
+/// Where the ConfigMap is mounted.
+pub(super) const FOLDER: &str = "/etc/tailscale-gateway/bootstrap";
+/// The bootstrap's file there.
+pub(super) const FILE: &str = "bootstrap.yaml";
+/// Where the Secret with the client certificate is mounted.
+pub(super) const TLS_FOLDER: &str = "/etc/tailscale-gateway/tls";
+
+/// The ConfigMap's files. The node's name is not in them: each pod gives its own on the command line.
+pub(super) fn files(source: &Source<'_>) -> BTreeMap<String, String> {
+    let bootstrap = Bootstrap {
+        gateway: source.name,
+        xds: &source.settings.xds,
+        node_id: None,
+        admin: (Ipv4Addr::LOCALHOST, source.ports.admin).into(),
+        probes: Some((Ipv4Addr::UNSPECIFIED, source.ports.probes).into()),
+        protocol: Protocol::Delta,
+        discovery: Discovery::Ads,
+    };
+    BTreeMap::from([(FILE.to_owned(), bootstrap.to_yaml())])
+}
+
+pub(super) fn config_map(source: &Source<'_>, files: &BTreeMap<String, String>) -> Value {
+    json!({ "metadata": source.metadata(), "data": files })
+}
+
+/// A hash of the files. Envoy reads its bootstrap once: pods with another hash are other pods.
+pub(super) fn checksum(files: &BTreeMap<String, String>) -> String {
+    format!("{:016x}", xxh3_64(json!(files).to_string().as_bytes()))
+}
