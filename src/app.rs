@@ -25,10 +25,11 @@ use crate::{
     kubernetes::ConnectError,
     metrics::Metrics,
     pipeline::Pipeline,
+    security::{self, SecurityError},
     snapshot::SnapshotCache,
     source::StartError,
     telemetry::{self, TelemetryError},
-    xds::{Registry, ServerOptions},
+    xds::Registry,
 };
 
 /// Why the program could not do its work, in one line.
@@ -63,6 +64,9 @@ pub enum AppError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The xDS port can not be secured as it should be.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     /// Logging can not be started.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
@@ -79,6 +83,7 @@ pub fn run(config: &Config) -> ExitCode {
             .and_then(|()| serve(serve_config))
             .map(|()| ExitCode::SUCCESS),
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
+        Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
         Command::Translate(config) => {
             settings(&config.compile, config.in_cluster).map(|settings| cli::translate(config, settings))
@@ -130,15 +135,16 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         None => return Err(AppError::NoSource),
     };
     let settings = Settings { in_cluster: source == SourceSpec::Kubernetes, ..settings };
+    let shutdown = CancellationToken::new();
+    let cache = Arc::new(SnapshotCache::new());
+    let metrics = Arc::new(Metrics::new(Arc::clone(&cache)));
+    let (options, certificates) = security::from_files(&config.xds, config.xds_listen, &metrics)?;
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
     if settings.trusted_authorities.is_none() {
         tracing::warn!("no trusted authorities found; HTTPS targets can not be served: give --trusted-ca");
     }
 
-    let shutdown = CancellationToken::new();
-    let cache = Arc::new(SnapshotCache::new());
-    let metrics = Arc::new(Metrics::new(Arc::clone(&cache)));
     let registry = Arc::new(Registry::default());
     let readiness = Arc::new(Readiness::waiting(format!("reading {source}")));
     let pipeline = Pipeline::new(Compiler::new(settings), Arc::clone(&cache));
@@ -155,9 +161,12 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         Arc::clone(&cache),
         Arc::clone(&registry),
         Arc::clone(&metrics),
-        ServerOptions::default(),
+        options,
         shutdown.clone().cancelled_owned(),
     ));
+    if let Some(certificates) = certificates {
+        task::spawn(certificates.follow(Arc::clone(&metrics)));
+    }
 
     let serving = Serving { cache, registry, metrics, readiness: Arc::clone(&readiness), shutdown: shutdown.clone() };
     let start = async {

@@ -3,6 +3,7 @@
 //! Never holds what a Gateway says: no listener, no route, no cluster but those by which the Envoy is run.
 
 mod probes;
+mod tls;
 
 use std::{
     fmt,
@@ -14,6 +15,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 pub use probes::{METRICS_PATH, READY_PATH};
+pub use tls::{SDS_AUTHORITIES_FILE, SDS_CERTIFICATE_FILE, Tls, TlsFiles, TlsSource, UnwatchableFiles};
 
 use crate::{model, model::ObjectName};
 
@@ -53,6 +55,8 @@ pub struct Bootstrap<'a> {
     pub protocol: Protocol,
     /// Over how many streams.
     pub discovery: Discovery,
+    /// Mutual TLS to the control plane, if it uses that.
+    pub tls: Option<Tls<'a>>,
 }
 
 /// A host, by name or by address, and a port.
@@ -223,6 +227,9 @@ impl Bootstrap<'_> {
             cluster["type"] = json!("STRICT_DNS");
             // The control plane may listen on one family only, whatever addresses its name has.
             cluster["dns_lookup_family"] = json!("ALL");
+        }
+        if let Some(tls) = &self.tls {
+            cluster["transport_socket"] = tls.transport_socket();
         }
         cluster
     }

@@ -2,12 +2,14 @@
 //!
 //! Never acts on any of them, and nothing else in the program reads the environment.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
 use crate::{
+    api,
     bootstrap::{Discovery, HostPort, Protocol},
+    identity::{ServerNames, TrustDomain},
     model::ObjectName,
     telemetry::LogFormat,
 };
@@ -74,6 +76,8 @@ pub enum Command {
     Serve(ServeConfig),
     /// Print the bootstrap of an Envoy that takes its configuration from here.
     Bootstrap(BootstrapConfig),
+    /// Make the certificates for xDS over mTLS without a cluster: an authority, the server's, and one for each Gateway.
+    Certificates(CertificatesConfig),
     /// Print what Envoys would be served, and the conditions every object would get.
     Translate(TranslateConfig),
     /// Print what is wrong with manifests, one line each; the exit code is 1 if any of it is an error.
@@ -95,6 +99,9 @@ pub struct ServeConfig {
     /// The address on which Envoys are served over xDS.
     #[arg(long, env = "TAILSCALE_GATEWAY_XDS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:18000")]
     pub xds_listen: SocketAddr,
+    /// How clients and server prove who they are on the xDS port.
+    #[command(flatten)]
+    pub xds: XdsSecurity,
     /// The address of /healthz, /readyz, /metrics and /debug.
     #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub admin_listen: SocketAddr,
@@ -127,10 +134,49 @@ pub struct ClusterConfig {
         long,
         env = "TAILSCALE_GATEWAY_LEASE_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 10,
+        default_value_t = 12,
         value_parser = clap::value_parser!(u16).range(3..=3600)
     )]
     pub lease_seconds: u16,
+}
+
+/// How clients and server prove who they are on the xDS port.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "xDS over mTLS")]
+pub struct XdsSecurity {
+    /// The certificate that Envoys are shown, with its chain, in PEM. The files are read again when they are replaced.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_TLS_CERT", value_name = "FILE", requires_all = ["xds_tls_key", "xds_client_ca"])]
+    pub xds_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_TLS_KEY", value_name = "FILE", requires_all = ["xds_tls_cert", "xds_client_ca"])]
+    pub xds_tls_key: Option<PathBuf>,
+    /// The certificates of the authorities that sign Envoys' certificates, in PEM. An Envoy needs a certificate for the Gateway
+    /// that it names: spiffe://TRUST-DOMAIN/ns/NAMESPACE/gateway/NAME is its only URI subject alternative name.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_CLIENT_CA", value_name = "FILE", requires_all = ["xds_tls_cert", "xds_tls_key"])]
+    pub xds_client_ca: Option<PathBuf>,
+    /// The trust domain in Envoys' certificates.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_TRUST_DOMAIN", value_name = "DOMAIN", default_value = TrustDomain::DEFAULT)]
+    pub xds_trust_domain: TrustDomain,
+    /// Let streams go on when the certificate expires with which they were opened; else they are ended then, and Envoys come
+    /// back with the certificate that they have by that time. A new connection needs a valid one either way.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_KEEP_EXPIRED", value_parser = BoolishValueParser::new())]
+    pub xds_keep_expired: bool,
+    /// Serve xDS without TLS on an address that is not loopback: whoever reaches it gets every Gateway's configuration,
+    /// private keys of certificates among it.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_INSECURE", value_parser = BoolishValueParser::new())]
+    pub xds_insecure: bool,
+}
+
+impl XdsSecurity {
+    /// The files of the server's certificate, its key and the clients' authorities, when it uses TLS.
+    pub fn files(&self) -> Option<[&PathBuf; 3]> {
+        Some([self.xds_tls_cert.as_ref()?, self.xds_tls_key.as_ref()?, self.xds_client_ca.as_ref()?])
+    }
+
+    /// Whether xDS on this address would be served to whoever reaches it, and nobody has said that this is meant.
+    pub fn exposes(&self, listen: SocketAddr) -> bool {
+        self.files().is_none() && !listen.ip().to_canonical().is_loopback() && !self.xds_insecure
+    }
 }
 
 /// What resources depend on besides the objects.
@@ -166,6 +212,67 @@ pub struct BootstrapConfig {
     /// Whether everything comes over the one aggregated stream or over a stream for each type.
     #[arg(long, env = "TAILSCALE_GATEWAY_DISCOVERY", value_enum, default_value_t = Discovery::Ads)]
     pub discovery: Discovery,
+    /// Where the Envoy's certificate is, for xDS over mTLS.
+    #[command(flatten)]
+    pub tls: BootstrapTls,
+}
+
+/// Where the certificate of an Envoy is, and how it knows the control plane.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "xDS over mTLS")]
+pub struct BootstrapTls {
+    /// The certificates of the authorities by which the Envoy knows the control plane, in PEM.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_CA", value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    pub tls_ca: Option<PathBuf>,
+    /// The Envoy's certificate with its chain, in PEM. The Envoy reads it again when a new one is moved there.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_CERT", value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM, in the same folder.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_KEY", value_name = "FILE", requires_all = ["tls_ca", "tls_cert"])]
+    pub tls_key: Option<PathBuf>,
+    /// The name or the IP address that the control plane's certificate must have [default: the host in --xds].
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_SERVER_NAME", value_name = "NAME", value_parser = parse_server_name)]
+    pub tls_server_name: Option<String>,
+    /// The folder for the two small files by which Envoy finds its certificate; they are written there [default: the folder of
+    /// --tls-cert].
+    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_SDS_DIR", value_name = "DIR", requires = "tls_cert")]
+    pub tls_sds_dir: Option<PathBuf>,
+}
+
+/// What `certificates` is told.
+#[derive(Clone, Debug, Args)]
+pub struct CertificatesConfig {
+    /// The folder for the authority, the server's and the Envoys' certificates. What is there and still good is kept.
+    #[arg(long, env = "TAILSCALE_GATEWAY_OUT", value_name = "DIR")]
+    pub out: PathBuf,
+    /// A Gateway whose Envoys get a certificate; can be repeated. Those that have one in the folder keep it fresh anyway.
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_GATEWAY",
+        value_name = "NAMESPACE/NAME",
+        value_delimiter = ',',
+        value_parser = parse_gateway
+    )]
+    pub gateway: Vec<ObjectName>,
+    /// A name or an IP address by which Envoys reach the control plane; can be repeated [default: those that the server's
+    /// certificate in the folder has, else localhost, 127.0.0.1 and ::1].
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_SERVER_NAME",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = parse_server_name
+    )]
+    pub server_name: Vec<String>,
+    /// The trust domain in Envoys' certificates.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TRUST_DOMAIN", value_name = "DOMAIN", default_value = TrustDomain::DEFAULT)]
+    pub trust_domain: TrustDomain,
+    /// How long certificates are valid. They are made anew when two thirds of that are over and this command is run.
+    #[arg(long, env = "TAILSCALE_GATEWAY_LIFETIME", default_value = "90d", value_parser = parse_lifetime)]
+    pub lifetime: Duration,
+    /// How long the authority is valid.
+    #[arg(long, env = "TAILSCALE_GATEWAY_AUTHORITY_LIFETIME", default_value = "3650d", value_parser = parse_lifetime)]
+    pub authority_lifetime: Duration,
 }
 
 /// What `translate` is told.
@@ -244,21 +351,22 @@ impl fmt::Display for SourceSpec {
     }
 }
 
-/// `NAMESPACE/NAME`, both as Kubernetes allows them (RFC 1123 label and subdomain).
 fn parse_gateway(text: &str) -> Result<ObjectName, String> {
-    let wrong = || "write NAMESPACE/NAME, such as default/web".to_owned();
-    let (namespace, name) = text.split_once('/').ok_or_else(wrong)?;
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if label(namespace) && name.len() <= 253 && name.split('.').all(label) {
-        Ok(ObjectName::new(namespace, name))
-    } else {
-        Err(wrong())
+    ObjectName::parse_namespaced(text).ok_or_else(|| "write NAMESPACE/NAME, such as default/web".to_owned())
+}
+
+fn parse_server_name(text: &str) -> Result<String, String> {
+    let wrong = |_| "write a DNS name or an IP address without a port".to_owned();
+    ServerNames::new([text]).map(|names| names.iter().next().unwrap_or_default()).map_err(wrong)
+}
+
+/// A duration as manifests have it, or whole days (`90d`).
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 24 * 3600));
     }
+    let wrong = |error| format!("{error}; days can be written too, such as 90d");
+    text.parse().map(|duration: api::Duration| duration.as_std()).map_err(wrong)
 }
 
 fn parse_node_id(text: &str) -> Result<String, String> {

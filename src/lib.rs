@@ -4,6 +4,7 @@ pub mod model;
 
 pub mod api;
 pub mod gateways;
+pub mod identity;
 pub mod store;
 
 pub mod compile;
@@ -23,4 +24,5 @@ pub mod config;
 pub mod dump;
 pub mod kubernetes;
 pub mod metrics;
+pub mod security;
 pub mod telemetry;

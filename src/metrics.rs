@@ -49,6 +49,11 @@ pub struct Metrics {
     barrier_wait: Family<BarrierLabels, Histogram, fn() -> Histogram>,
     pending_removals: Gauge,
     slow_streams_closed: Counter,
+    handshake_failures: Family<ReasonLabel, Counter>,
+    denied: Family<ReasonLabel, Counter>,
+    expired_connections: Counter,
+    tls_reloads: Family<ResultLabel, Counter>,
+    server_certificate_expiry: Gauge,
     coalesced_commits: Counter,
     irv_matched: Counter,
     irv_resent: Counter,
@@ -115,6 +120,21 @@ impl Metrics {
             ),
             slow_streams_closed: register
                 .plain("xds_slow_stream_closed", "Connections closed because a stream did not take what was sent"),
+            handshake_failures: register.plain("xds_tls_handshake_failures", "TLS handshakes that failed, by reason"),
+            denied: register
+                .plain("xds_denied", "Requests of clients whose certificate does not allow them, by reason"),
+            expired_connections: register.plain(
+                "xds_expired_connections",
+                "Connections ended because the client's certificate had expired meanwhile",
+            ),
+            tls_reloads: register.plain(
+                "xds_tls_reloads",
+                "Replacements of the files with the xDS port's certificate, by whether they could be used",
+            ),
+            server_certificate_expiry: register.plain(
+                "xds_server_certificate_expiry_timestamp_seconds",
+                "When the certificate expires that the xDS port shows, in seconds since 1970; 0 when it shows none",
+            ),
             coalesced_commits: register
                 .plain("xds_coalesced_commits", "Snapshots that a stream skipped because a newer one was there"),
             irv_matched: register.plain(
@@ -238,6 +258,31 @@ impl Metrics {
     /// A connection was closed because a stream on it made no progress.
     pub fn slow_stream_closed(&self) {
         self.slow_streams_closed.inc();
+    }
+
+    /// A TLS handshake failed; `reason` is one of a closed list.
+    pub fn tls_handshake_failed(&self, reason: &'static str) {
+        self.handshake_failures.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A client asked for what its certificate does not allow; `reason` is one of a closed list.
+    pub fn denied(&self, reason: &'static str) {
+        self.denied.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A connection was ended because the client's certificate had expired meanwhile.
+    pub fn connection_expired(&self) {
+        self.expired_connections.inc();
+    }
+
+    /// The files with the xDS port's certificate were replaced, by what can be used or by what can not.
+    pub fn tls_reloaded(&self, usable: bool) {
+        self.tls_reloads.get_or_create(&ResultLabel { result: if usable { "ok" } else { "error" } }).inc();
+    }
+
+    /// The xDS port shows a certificate that expires then, in seconds since 1970.
+    pub fn server_certificate_expires(&self, at: i64) {
+        self.server_certificate_expiry.set(at);
     }
 
     /// A stream skipped so many snapshots, because newer ones were there when it could be told.
@@ -381,6 +426,11 @@ struct WriteLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -66,7 +66,7 @@ pub(super) async fn start(
     let lease = LeaseConfig {
         namespace: namespace(config, &client),
         name: config.lease.clone(),
-        holder: config.replica.clone().unwrap_or_else(cli::new_node_id),
+        holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
         duration: Duration::from_secs(config.lease_seconds.into()),
     };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));

@@ -1,48 +1,27 @@
-//! The commands that print something and end: `bootstrap`, `crds`, `translate`, `validate`.
+//! The commands that print something and end: `bootstrap`, `certificates`, `crds`, `translate`, `validate`.
 //!
 //! Beside `app`, which wires what serves and never ends by itself. Never listens, never watches, never logs.
 
+pub mod bootstrap;
+pub mod certificates;
 mod output;
 pub mod translate;
 pub mod validate;
 
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use serde_json::json;
 
+pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare};
+pub use certificates::certificates;
 pub use output::{complain, print, write_text};
 
 use crate::{
     api,
-    bootstrap::Bootstrap,
     compile::Settings,
-    config::{BootstrapConfig, OutputFormat, TranslateConfig, ValidateConfig},
+    config::{OutputFormat, TranslateConfig, ValidateConfig},
     source::{FileWorld, read_all},
 };
-
-/// Prints the bootstrap of an Envoy.
-pub fn bootstrap(config: &BootstrapConfig) -> ExitCode {
-    let node_id = config.node_id.clone().unwrap_or_else(new_node_id);
-    print(&bootstrap_text(config, &node_id))
-}
-
-/// The bootstrap of an Envoy of this name, with a line that says how to use it.
-pub fn bootstrap_text(config: &BootstrapConfig, node_id: &str) -> String {
-    let BootstrapConfig { gateway, xds, node_id: _, admin, protocol, discovery } = config;
-    let bootstrap = Bootstrap {
-        gateway,
-        xds,
-        node_id: Some(node_id),
-        admin: *admin,
-        probes: None,
-        protocol: *protocol,
-        discovery: *discovery,
-    };
-    format!("# The Envoy of Gateway {gateway}: envoy -c THIS_FILE\n{}", bootstrap.to_yaml())
-}
 
 /// Prints our CustomResourceDefinitions.
 pub fn crds() -> ExitCode {
@@ -87,12 +66,4 @@ pub fn validate(config: &ValidateConfig, settings: Settings) -> ExitCode {
         }
         Err(error) => complain(&error),
     }
-}
-
-/// The host's name, which is the pod's in a cluster, and eight hexadecimal digits that no other Envoy there has.
-pub fn new_node_id() -> String {
-    let host = gethostname::gethostname();
-    // The standard library has no random numbers, but its hashers have random keys.
-    let random = RandomState::new().build_hasher().finish() as u32;
-    format!("{}-{random:08x}", host.to_string_lossy())
 }

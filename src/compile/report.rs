@@ -12,11 +12,12 @@ use crate::{
     api::{
         GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
         TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+        TargetReference,
     },
     gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
     model::{
-        ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName, ObjectReport, ParentReport, Problem,
-        Reason, Report, RouteReport,
+        ClassReport, Details, EndpointDetails, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName,
+        ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
     },
     store::Stored,
 };
@@ -31,10 +32,17 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
         Kind::TailscaleGatewayParameters => parameters(settings, object, world),
         Kind::TailscaleTailnet => tailnet(object, world),
-        Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies"),
-        Kind::TailscaleProxyGroup => inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies"),
-        Kind::TailscaleService => inert::<TailscaleService>(object, world, "sharing VIP services"),
-        Kind::TailscaleServices => inert::<TailscaleServices>(object, world, "sharing VIP services"),
+        Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies", targets),
+        Kind::TailscaleProxyGroup => {
+            inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies", |_| Details::None)
+        }
+        Kind::TailscaleService => {
+            let backends = |service: &TailscaleService| Details::Backends(service.spec.backends.len());
+            inert(object, world, "sharing VIP services", backends)
+        }
+        Kind::TailscaleServices => {
+            inert::<TailscaleServices>(object, world, "sharing VIP services", |_| Details::Backends(0))
+        }
         _ => None,
     }
 }
@@ -164,7 +172,19 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         problems.push(Problem::new(object.clone(), "spec.tailnet", Reason::TailnetNotFound, message));
     }
     problems.extend(endpoints_not_acted_on(object, &endpoints));
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&endpoints.metadata), problems }))
+    let details = endpoints.spec.endpoints.iter().map(|endpoint| EndpointDetails {
+        name: endpoint.name.clone(),
+        tailscale_ip: endpoint.tailscale_ip.clone().unwrap_or_default(),
+        tags: endpoint.tags.clone(),
+        weight: i32::try_from(endpoint.weight).unwrap_or(i32::MAX),
+        external_target: endpoint.external_target.clone(),
+    });
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&endpoints.metadata),
+        problems,
+        details: Details::Endpoints(details.collect()),
+    }))
 }
 
 fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) -> Vec<Problem> {
@@ -196,6 +216,7 @@ fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) ->
 fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let gateway = world.object::<TailscaleGateway>(&object.name)?;
     let mut problems = Vec::new();
+    let mut egress_routes = 0;
     let target = &gateway.spec.gateway_ref;
     let name = super::reference::referred(object, target.namespace.as_deref(), &target.name);
     match world.object::<crate::api::Gateway>(&name) {
@@ -216,6 +237,7 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
         }
         Some(_) => {
             let scope = world.output(&OutputKey::Scope(name.clone())).scope();
+            egress_routes = scope.endpoints.iter().filter(|endpoint| endpoint.via == object.name).count();
             problems.extend(scope.problems.iter().filter(|problem| problem.object == *object).cloned());
         }
     }
@@ -257,7 +279,26 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
         "discovery of subnet routes is not acted on yet",
     );
     note(gateway.spec.proxy_group.is_some(), "spec.proxyGroup", "running tailnet proxies is not acted on yet");
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&gateway.metadata), problems }))
+    let names = super::scope::tailnets(&gateway).into_iter().map(|tailnet| tailnet.alias.into()).collect();
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&gateway.metadata),
+        problems,
+        details: Details::Tailnets { names, egress_routes },
+    }))
+}
+
+fn targets(policy: &TailscaleRoutePolicy) -> Details {
+    let target = |target: &TargetReference| TargetDetails {
+        group: target.group.clone().unwrap_or_else(|| match target.kind.starts_with("Tailscale") {
+            true => Kind::TailscaleTailnet.group().to_owned(),
+            false => Kind::Gateway.group().to_owned(),
+        }),
+        kind: target.kind.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+    };
+    Details::Targets(policy.spec.target_refs.iter().map(target).collect())
 }
 
 fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
@@ -275,6 +316,7 @@ fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) ->
         object: object.clone(),
         generation: generation(&parameters.metadata),
         problems,
+        details: Details::None,
     }))
 }
 
@@ -283,16 +325,32 @@ fn tailnet(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let found = world.object::<TailscaleTailnet>(&object.name)?;
     let message = "talking to the Tailscale API is not acted on yet; of this object only the tailnet's name is used";
     let problems = vec![Problem::new(object.clone(), "", Reason::NotActedOn, message)];
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&found.metadata), problems }))
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&found.metadata),
+        problems,
+        details: Details::None,
+    }))
 }
 
 /// The report of a kind that later work acts on: accepted and checked, and it says so.
-fn inert<T>(object: &ObjectKey, world: &mut World<'_>, what: &str) -> Option<Report>
+fn inert<T>(
+    object: &ObjectKey,
+    world: &mut World<'_>,
+    what: &str,
+    details: impl FnOnce(&T) -> Details,
+) -> Option<Report>
 where
     T: Stored + kube::Resource,
 {
     let found = world.object::<T>(&object.name)?;
     let message = format!("{what} is not acted on yet; the object is valid and has no effect");
     let problems = vec![Problem::new(object.clone(), "", Reason::NotActedOn, message)];
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(found.meta()), problems }))
+    let details = details(&found);
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(found.meta()),
+        problems,
+        details,
+    }))
 }

@@ -34,6 +34,8 @@ pub struct Scope {
 /// An endpoint with a route.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ScopedEndpoint {
+    /// The TailscaleGateway that offers it.
+    pub(super) via: ObjectName,
     pub(super) object: ObjectName,
     pub(super) endpoint: Arc<str>,
     /// The path prefix in all virtual hosts of the listeners, without a slash at the end; none there when empty.
@@ -127,7 +129,7 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
 #[derive(Clone, Copy)]
 pub(super) struct Tailnet<'a> {
     /// What the TailscaleGateway calls it.
-    alias: &'a str,
+    pub(super) alias: &'a str,
     /// The name of the TailscaleTailnet.
     pub(super) object: &'a str,
     /// The field that names it.
@@ -219,6 +221,7 @@ fn attach(
                         created: created(&object.metadata),
                         place: at,
                         scoped: ScopedEndpoint {
+                            via: tailscale_gateway.clone(),
                             object: name.clone(),
                             endpoint: endpoint.name.as_str().into(),
                             prefix: prefix.into(),

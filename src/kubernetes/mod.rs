@@ -3,6 +3,7 @@
 //! Never decides what should be written: that comes from pure code. Never reads the world: that is `source::kubernetes`.
 
 pub mod lease;
+pub mod permissions;
 pub mod status;
 
 use std::path::PathBuf;

@@ -30,11 +30,11 @@ use crate::{
 };
 
 /// Writes that are under way at once, at most.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 6;
 /// How long an object that many others change, such as a Gateway whose routes are counted, is left alone after a write.
 const CALM: Duration = Duration::from_millis(500);
-/// How long a write may take: shorter than what is left of a lease when its holder stops.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a write may take: not longer than what is left of the shortest lease when its holder stops.
+const TIMEOUT: Duration = Duration::from_millis(3500);
 /// After how long a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 

@@ -183,6 +183,21 @@ impl ObjectName {
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
+
+    /// Reads `NAMESPACE/NAME`, both as Kubernetes allows them: an RFC 1123 label and an RFC 1123 subdomain.
+    pub fn parse_namespaced(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let label = |text: &str| {
+            let edge = |byte: Option<u8>| byte.is_some_and(allowed);
+            edge(text.bytes().next())
+                && edge(text.bytes().next_back())
+                && text.bytes().all(|byte| allowed(byte) || byte == b'-')
+        };
+        // Of a subdomain Kubernetes limits the whole and not its labels.
+        let subdomain = name.len() <= 253 && name.split('.').all(label);
+        (namespace.len() <= 63 && label(namespace) && subdomain).then(|| Self::new(namespace, name))
+    }
 }
 
 impl fmt::Display for ObjectName {

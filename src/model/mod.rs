@@ -14,11 +14,12 @@ pub use infrastructure::{
 };
 pub use key::{Kind, ObjectKey, ObjectName};
 pub use name::{
-    ADMIN_CLUSTER, AUTHORITIES, ClusterName, DomainBucket, PROBES_LISTENER, RouteTableName, XDS_CLUSTER,
-    endpoint_route_name, http_route_name, listener_name, preflight_route_name, secret_name,
+    ADMIN_CLUSTER, AUTHORITIES, ClusterName, DomainBucket, PROBES_LISTENER, RouteTableName, XDS_AUTHORITIES,
+    XDS_CERTIFICATE, XDS_CLUSTER, endpoint_route_name, http_route_name, listener_name, preflight_route_name,
+    secret_name,
 };
 pub use problem::{Problem, Reason, Severity};
 pub use report::{
-    ClassReport, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget, Programmed, Report,
-    RouteReport,
+    ClassReport, Details, EndpointDetails, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget,
+    Programmed, Report, RouteReport, TargetDetails,
 };

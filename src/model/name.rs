@@ -8,6 +8,11 @@ use super::ObjectName;
 
 /// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
 pub const XDS_CLUSTER: &str = "xds";
+/// The secret with which an Envoy proves to this control plane which Gateway it serves. It is in a file of the Envoy's own and
+/// is never served.
+pub const XDS_CERTIFICATE: &str = "xds-certificate";
+/// The authorities by which an Envoy knows this control plane; in a file of its own, too.
+pub const XDS_AUTHORITIES: &str = "xds-authorities";
 
 /// The listener by which an Envoy says whether it is ready; the bootstrap of an Envoy in a pod has it. No listener of a
 /// Gateway's is without a `/`.

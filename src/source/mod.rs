@@ -2,6 +2,7 @@
 //!
 //! Turns what stands outside into [`Change`](crate::store::Change)s for the store. Never compiles, never serves.
 
+pub mod file_set;
 pub mod files;
 mod kinds;
 pub mod kubernetes;
@@ -9,9 +10,11 @@ mod located;
 pub mod manifest;
 mod object;
 mod scan;
+mod signal;
 mod value;
 mod watch;
 
+pub use file_set::FileSet;
 pub use files::FileWorld;
 pub use kubernetes::{ClusterUpdate, Health, KindState, KubernetesSource};
 pub use located::{Located, Subject};

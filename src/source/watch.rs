@@ -3,35 +3,25 @@
 //! Never decides which object counts and never looks into a file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fs::{self, File, Metadata},
     io::{self, Read as _},
     path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::mpsc,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::SystemTime,
 };
 
-use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
-};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     FileWorld, Located,
     manifest::{MAX_FILE_BYTES, too_large},
     scan::{Scan, is_manifest, scan},
+    signal::{Dirty, POLL, Signal, gather, new_watcher},
 };
 use crate::{model::ObjectKey, store::Change};
-
-/// Nothing must happen for so long before changes are read: `cp -r`, `git checkout` and `kubectl`-like tools write many
-/// files in one go.
-const QUIET: Duration = Duration::from_millis(25);
-/// But no change waits for longer than this.
-const CEILING: Duration = Duration::from_millis(250);
-/// How often everything is looked at when the system can not watch all of it.
-const POLL: Duration = Duration::from_secs(2);
 
 /// What is new.
 #[derive(Debug, Default)]
@@ -131,28 +121,6 @@ pub fn read_all(paths: &[PathBuf]) -> Result<FileWorld, StartError> {
     Ok(world)
 }
 
-/// What the thread is told.
-enum Signal {
-    /// Something happened at these places.
-    Touched(Vec<PathBuf>),
-    /// Something happened, and nobody knows where.
-    Lost,
-    /// It is time to look whether something happened.
-    Poll,
-    /// Nobody listens any more.
-    Stop,
-}
-
-/// Where something happened since the last look.
-#[derive(Default)]
-struct Dirty {
-    paths: BTreeSet<PathBuf>,
-    /// Whether that is not all, so that every file has to be read again.
-    lost: bool,
-    /// Whether all files are looked at, and read if they look different.
-    poll: bool,
-}
-
 fn run(
     mut tree: Tree,
     inbox: &mpsc::Receiver<Signal>,
@@ -171,32 +139,6 @@ fn run(
             return;
         }
     }
-}
-
-/// Waits until something has happened, and then until nothing more does. Nothing when it is over.
-fn gather(inbox: &mpsc::Receiver<Signal>, poll: bool) -> Option<Dirty> {
-    let mut dirty = Dirty::default();
-    let first = match poll {
-        false => inbox.recv().ok()?,
-        true => match inbox.recv_timeout(POLL) {
-            Ok(signal) => signal,
-            Err(RecvTimeoutError::Timeout) => Signal::Poll,
-            Err(RecvTimeoutError::Disconnected) => return None,
-        },
-    };
-    let deadline = Instant::now() + CEILING;
-    let mut next = Some(first);
-    while let Some(signal) = next {
-        match signal {
-            Signal::Touched(paths) => dirty.paths.extend(paths),
-            Signal::Lost => dirty.lost = true,
-            Signal::Poll => dirty.poll = true,
-            Signal::Stop => return None,
-        }
-        let patience = QUIET.min(deadline.saturating_duration_since(Instant::now()));
-        next = inbox.recv_timeout(patience).ok();
-    }
-    Some(dirty)
 }
 
 /// A path, what is known of the files under it, and what they say.
@@ -224,7 +166,7 @@ struct Known {
 
 /// What tells, without reading it, that a file is another one or has been written to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
     #[cfg(unix)]
@@ -431,25 +373,8 @@ impl Batch {
     }
 }
 
-fn new_watcher(signals: mpsc::Sender<Signal>) -> notify::Result<RecommendedWatcher> {
-    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let signal = match event {
-            Ok(event) if event.need_rescan() => Signal::Lost,
-            // That a file is opened and read happens with every look at it, and says nothing.
-            Ok(event) => match event.kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write)) => Signal::Touched(event.paths),
-                EventKind::Access(_) => return,
-                _ => Signal::Touched(event.paths),
-            },
-            Err(_) => Signal::Lost,
-        };
-        // When nobody listens any more, there is nothing to tell.
-        let _ = signals.send(signal);
-    })
-}
-
 /// The content of a file, and how it looked just before it was read.
-fn read_file(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
+pub(super) fn read_file(path: &Path) -> io::Result<(Stamp, Vec<u8>)> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.len() > MAX_FILE_BYTES {
@@ -506,20 +431,5 @@ mod tests {
         assert_eq!(look(&mut tree, &poll), 0);
         fs::remove_file(&file).expect("removed");
         assert_eq!(look(&mut tree, &poll), 1);
-    }
-
-    #[test]
-    fn signals_are_gathered_until_it_is_quiet_and_a_stop_ends_it() {
-        let (signals, inbox) = mpsc::channel();
-        let send = |signal| signals.send(signal).expect("the inbox is there");
-        send(Signal::Touched(vec!["a".into()]));
-        send(Signal::Touched(vec!["b".into(), "a".into()]));
-        send(Signal::Lost);
-        let dirty = gather(&inbox, false).expect("something happened");
-        assert_eq!((dirty.paths.len(), dirty.lost, dirty.poll), (2, true, false));
-        send(Signal::Touched(vec!["c".into()]));
-        send(Signal::Stop);
-        assert!(gather(&inbox, false).is_none());
-        assert!(gather(&inbox, true).expect("it is time to look").poll);
     }
 }

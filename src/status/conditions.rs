@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
 
+use super::fields::fields;
 use crate::model::{
-    ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget, Problem,
-    Programmed, Reason, Report, RouteReport, Severity,
+    ClassReport, Details, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget,
+    Problem, Programmed, Reason, Report, RouteReport, Severity,
 };
 
 /// Whether a condition holds.
@@ -58,6 +59,8 @@ pub struct ObjectStatus {
     pub listeners: Vec<ListenerConditions>,
     /// Of a route: those of its parents.
     pub parents: Vec<ParentConditions>,
+    /// Of an object of ours: what else is to be said.
+    pub details: Details,
 }
 
 /// The status of a listener.
@@ -93,6 +96,7 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
         addresses: Vec::new(),
         listeners: Vec::new(),
         parents: Vec::new(),
+        details: Details::None,
     };
     match report {
         Report::Class(report) => status.conditions = class(report),
@@ -103,7 +107,10 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
                 report.listeners.iter().map(|one| listener(one, report.generation, programmed)).collect();
         }
         Report::Route(report) => status.parents = report.parents.iter().map(|one| parent(one, report)).collect(),
-        Report::Object(report) => status.conditions = object(report),
+        Report::Object(report) => {
+            status.conditions = object(report);
+            status.details.clone_from(&report.details);
+        }
     }
     status
 }
@@ -330,7 +337,23 @@ fn object(report: &ObjectReport) -> Vec<Condition> {
         _ => {}
     }
     conditions.extend(effective(&make, &report.problems));
+    conditions.push(ready(&make, &conditions, &report.problems));
     conditions
+}
+
+/// Whether all of an object does what it says, in the word that `kubectl wait` and the columns look for. A tailnet that is not
+/// known, and fields without effect, are told beside it; an object without any effect is not ready.
+fn ready(make: &Maker, conditions: &[Condition], problems: &[Problem]) -> Condition {
+    let is_bad = |condition: &&Condition| match condition.type_ {
+        "Conflicted" => condition.status == ConditionStatus::True,
+        "Effective" => problems.iter().any(|problem| problem.reason == Reason::NotActedOn && problem.field.is_empty()),
+        "TailnetsValid" => false,
+        _ => condition.status != ConditionStatus::True,
+    };
+    match conditions.iter().find(is_bad) {
+        Some(bad) => make.make("Ready", ConditionStatus::False, bad.reason, bad.message.clone()),
+        None => make.holds("Ready", "Ready"),
+    }
 }
 
 /// Says which fields are accepted without effect, if there are any.
@@ -375,6 +398,7 @@ impl ObjectStatus {
             });
             status.insert("parents".to_owned(), parents.collect());
         }
+        status.extend(fields(self.object.kind, &self.details));
         Value::Object(status)
     }
 }

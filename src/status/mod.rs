@@ -3,6 +3,7 @@
 //! Never reads the world and never reads a clock: what an object's status was before, and what time it is, are arguments.
 
 mod conditions;
+mod fields;
 mod merge;
 
 pub use conditions::{Condition, ConditionStatus, ListenerConditions, ObjectStatus, ParentConditions, status};

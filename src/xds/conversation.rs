@@ -4,7 +4,15 @@
 //! for the next response: there is no queue, and no task beside the transport's own (`xds.md` P71). Never decides what is
 //! sent: the machine does.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, stream};
@@ -19,13 +27,17 @@ use tracing::{debug, info, warn};
 
 use super::{
     DeltaStream, Event, Kind, Machine, Options, Release, Response, Scope, SotwStream,
+    access::{Caller, Denied},
     frames::{Payload, RequestFrames, ResponseFrames},
     node::parse_node,
     registry::Stream,
     server::Shared,
     wire::{self, Protocol, Request, response_fields},
 };
-use crate::snapshot::{Rendering, SnapshotWatch, TypeUrl};
+use crate::{
+    metrics::Metrics,
+    snapshot::{Rendering, SnapshotWatch, TypeUrl},
+};
 
 /// A protocol: its message on the wire, and the machine that speaks it.
 pub(super) trait Speaks: Send + 'static {
@@ -81,10 +93,32 @@ impl Speaks for Delta {
 pub(super) struct Connection {
     /// Where it comes from.
     pub(super) peer: SocketAddr,
-    /// Streams end when this is cancelled: the server shuts down, or the connection is old.
+    /// Who opened it.
+    pub(super) caller: Caller,
+    /// Streams end when this is cancelled: the server shuts down, the connection is old, or the client's certificate has
+    /// expired.
     pub(super) retire: CancellationToken,
+    /// Whether the last is the reason.
+    pub(super) expired: AtomicBool,
     /// The connection is dropped when this is cancelled.
     pub(super) close: CancellationToken,
+}
+
+impl Connection {
+    /// Counts and logs that a request was refused, and says the status with which it is.
+    pub(super) fn deny(&self, denied: &Denied, metrics: &Metrics) -> Status {
+        metrics.denied(denied.label());
+        warn!(peer = %self.peer, reason = denied.label(), "xDS request refused: {denied}");
+        Status::permission_denied(denied.to_string())
+    }
+
+    /// The status with which streams end when the connection is retired.
+    fn going_away(&self) -> Status {
+        Status::unavailable(match self.expired.load(Ordering::Relaxed) {
+            true => "the client certificate has expired; connect again with a new one",
+            false => "this server is going away; connect again",
+        })
+    }
 }
 
 /// Requests that are taken in before the next response is made: a client that floods its stream still gets answers.
@@ -168,7 +202,7 @@ impl<P: Speaks> Conversation<P> {
                 continue;
             };
             if self.connection.retire.is_cancelled() {
-                return Err(going_away());
+                return Err(self.connection.going_away());
             }
             for _ in 0..REQUESTS_AT_ONCE {
                 let Some(request) = self.requests.next().now_or_never() else { break };
@@ -185,7 +219,7 @@ impl<P: Speaks> Conversation<P> {
             let deadline = open.stream.machine().deadline();
             tokio::select! {
                 biased;
-                () = self.connection.retire.cancelled() => return Err(going_away()),
+                () = self.connection.retire.cancelled() => return Err(self.connection.going_away()),
                 request = self.requests.next() => open.take_request(&self.shared, request?)?,
                 () = open.news.next() => open.take_snapshot(&self.shared),
                 () = at(deadline) => {}
@@ -196,7 +230,7 @@ impl<P: Speaks> Conversation<P> {
     /// Reads the first request: it says who the client is, and so what it gets.
     async fn open(&mut self) -> Result<(), Status> {
         let first = tokio::select! {
-            () = self.connection.retire.cancelled() => return Err(going_away()),
+            () = self.connection.retire.cancelled() => return Err(self.connection.going_away()),
             first = self.requests.next() => first?.ok_or_else(|| Status::ok("the stream ended before its first request"))?,
         };
         // Thousands of Envoys may come at once, each with megabytes of versions it holds. Those that wait here do so beside
@@ -205,6 +239,8 @@ impl<P: Speaks> Conversation<P> {
         tokio::task::yield_now().await;
         let (node, request) = decode::<P>(first)?.split();
         let node = parse_node(node.as_ref()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let allowed = self.connection.caller.may_have(&node.gateway);
+        allowed.map_err(|denied| self.connection.deny(&denied, &self.shared.metrics))?;
         let open = Open::<P>::new(&self.shared, &self.connection, self.scope, node);
         let open = self.open.insert(open);
         open.take(&self.shared, request)
@@ -434,10 +470,6 @@ async fn at(deadline: Option<Instant>) {
 
 fn decode<P: Speaks>(payload: Payload) -> Result<P::Request, Status> {
     P::Request::decode(payload).map_err(|error| Status::invalid_argument(format!("not a discovery request: {error}")))
-}
-
-fn going_away() -> Status {
-    Status::unavailable("this server is going away; connect again")
 }
 
 fn trailers(status: &Status) -> HeaderMap {

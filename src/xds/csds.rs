@@ -1,8 +1,8 @@
 //! The client status discovery service: who is connected and how each of their resources stands, for tools that ask over
 //! gRPC.
 //!
-//! Never shows a Secret's content. Shows other content only when one client is asked for by its id: a list of thousands
-//! with everything they hold would be too large for anybody.
+//! Never shows a Secret's content, and shows a caller with a certificate its own Gateway's clients alone. Shows other content
+//! only when one client is asked for by its id: a list of thousands with everything they hold would be too large for anybody.
 
 use std::{
     pin::Pin,
@@ -30,16 +30,21 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     ClientState, ResourceStatus, TypeStatus,
-    conversation::scope_label,
+    conversation::{Connection, scope_label},
     registry::{Client, Registry},
 };
-use crate::snapshot::{Snapshot, SnapshotCache, TypeUrl, Version};
+use crate::{
+    metrics::Metrics,
+    model::ObjectName,
+    snapshot::{Snapshot, SnapshotCache, TypeUrl, Version},
+};
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Csds {
     cache: Arc<SnapshotCache>,
     registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
 }
 
 impl Csds {
@@ -47,8 +52,9 @@ impl Csds {
     pub(super) fn service(
         cache: Arc<SnapshotCache>,
         registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
     ) -> ClientStatusDiscoveryServiceServer<Self> {
-        ClientStatusDiscoveryServiceServer::new(Self { cache, registry })
+        ClientStatusDiscoveryServiceServer::new(Self { cache, registry, metrics })
     }
 }
 
@@ -60,8 +66,8 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         requests: Request<Streaming<ClientStatusRequest>>,
     ) -> Result<Response<Self::StreamClientStatusStream>, Status> {
-        let service = self.clone();
-        let answers = requests.into_inner().then(move |request| service.clone().answer(request));
+        let (service, own) = (self.clone(), self.own_gateway(&requests)?);
+        let answers = requests.into_inner().then(move |request| service.clone().answer(own.clone(), request));
         Ok(Response::new(answers.boxed()))
     }
 
@@ -69,15 +75,31 @@ impl ClientStatusDiscoveryService for Csds {
         &self,
         request: Request<ClientStatusRequest>,
     ) -> Result<Response<ClientStatusResponse>, Status> {
-        self.clone().answer(Ok(request.into_inner())).await.map(Response::new)
+        let own = self.own_gateway(&request)?;
+        self.clone().answer(own, Ok(request.into_inner())).await.map(Response::new)
     }
 }
 
 impl Csds {
+    /// The one Gateway whose clients the caller may see; nothing if it may see all.
+    fn own_gateway<T>(&self, request: &Request<T>) -> Result<Option<ObjectName>, Status> {
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let connection = connection.expect("every request of this port is given its connection");
+        connection
+            .caller
+            .own()
+            .map(Option::<&ObjectName>::cloned)
+            .map_err(|denied| connection.deny(&denied, &self.metrics))
+    }
+
     /// Answers beside the threads that serve streams: a client may have ten thousand resources.
-    async fn answer(self, request: Result<ClientStatusRequest, Status>) -> Result<ClientStatusResponse, Status> {
+    async fn answer(
+        self,
+        own: Option<ObjectName>,
+        request: Result<ClientStatusRequest, Status>,
+    ) -> Result<ClientStatusResponse, Status> {
         let request = request?;
-        tokio::task::spawn_blocking(move || answer(&self.cache, &self.registry, &request))
+        tokio::task::spawn_blocking(move || answer(&self.cache, &self.registry, own.as_ref(), &request))
             .await
             .map_err(|_| Status::internal("the answer could not be made"))?
     }
@@ -86,6 +108,7 @@ impl Csds {
 fn answer(
     cache: &SnapshotCache,
     registry: &Registry,
+    own: Option<&ObjectName>,
     request: &ClientStatusRequest,
 ) -> Result<ClientStatusResponse, Status> {
     check(&request.node_matchers)?;
@@ -95,6 +118,7 @@ fn answer(
     let config = registry
         .clients()
         .iter()
+        .filter(|client| own.is_none_or(|own| *own == client.node.gateway))
         .filter(|client| asked_for.is_none_or(|id| *id == *client.node.id))
         .filter(|client| request.node_matchers.is_empty() || matches_any(&request.node_matchers, &client.node.id))
         .map(|client| describe(client, &cache.current(&client.node.gateway), with_contents))

@@ -2,8 +2,9 @@
 //!
 //! The machines here are pure: they are told requests, snapshots and the time, and are asked for the next response. They
 //! never read a clock, never wait, never see a byte of the wire and never write one but a resource's own. [`server`] and what
-//! it uses ([`wire`], `frames`, `conversation`, [`node`], [`registry`], `csds`) are all the IO there is.
+//! it uses ([`wire`], `frames`, `conversation`, [`node`], [`registry`], [`tls`], `csds`) are all the IO there is.
 
+pub mod access;
 mod compose;
 mod conversation;
 mod csds;
@@ -20,8 +21,10 @@ mod state;
 mod status;
 mod stream;
 mod subscription;
+pub mod tls;
 pub mod wire;
 
+pub use access::{Caller, Denied};
 pub use delta::DeltaStream;
 pub use message::{
     DeltaRequest, ErrorDetail, Event, Kind, Nonce, Options, Refused, Release, Response, Scope, SotwRequest,
@@ -33,3 +36,4 @@ pub use server::{ServerOptions, serve};
 pub use sotw::SotwStream;
 pub use status::{Agreement, ClientState, LastNack, ResourceStatus, Summary, TypeStatus};
 pub use stream::Machine;
+pub use tls::{Tls, TlsError};

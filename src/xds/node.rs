@@ -59,7 +59,8 @@ pub enum NodeError {
 /// Reads the node of a stream's first request.
 pub fn parse_node(node: Option<&wire::Node>) -> Result<NodeInfo, NodeError> {
     let node = node.ok_or(NodeError::Missing)?;
-    let gateway = parse_gateway(&node.cluster).ok_or_else(|| {
+    // Nothing that could not be a Gateway takes room in the cache.
+    let gateway = ObjectName::parse_namespaced(&node.cluster).ok_or_else(|| {
         let shown: String = node.cluster.chars().take(512).collect();
         NodeError::Cluster(shown)
     })?;
@@ -72,20 +73,6 @@ pub fn parse_node(node: Option<&wire::Node>) -> Result<NodeInfo, NodeError> {
         user_agent: user_agent(node).into(),
         features: features(&node.client_features),
     })
-}
-
-/// `NAMESPACE/NAME`, both as Kubernetes writes names: nothing that could not be a Gateway takes room in the cache.
-fn parse_gateway(cluster: &str) -> Option<ObjectName> {
-    let (namespace, name) = cluster.split_once('/')?;
-    let label = |text: &str, longest: usize, dots: bool| {
-        let inner =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || (dots && byte == b'.');
-        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        let bytes = text.as_bytes();
-        text.len() <= longest && edge(bytes.first()) && edge(bytes.last()) && text.bytes().all(inner)
-    };
-    // RFC 1123 label for the namespace, RFC 1123 subdomain for the Gateway.
-    (label(namespace, 63, false) && label(name, 253, true)).then(|| ObjectName::new(namespace, name))
 }
 
 fn user_agent(node: &wire::Node) -> String {

@@ -1,13 +1,18 @@
 //! The xDS port: which service and method leads where, connections and their limits, and the end of it all.
 //!
-//! Serves gRPC over HTTP/2 without TLS: the discovery services in both protocols, CSDS, health and reflection. Never decides
-//! what a stream is sent, and never compresses.
+//! Serves gRPC over HTTP/2, with mutual TLS or without: the discovery services in both protocols, CSDS, health and reflection.
+//! The last two say nothing about any Gateway, and so answer every client that a connection is granted. Never decides what a
+//! stream is sent, and never compresses.
 
 use std::{
     future::Future,
     hash::{BuildHasher, Hasher, RandomState},
-    sync::Arc,
-    time::Duration,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use axum::{Router, extract::Request, http::HeaderMap, response::IntoResponse, routing::post};
@@ -15,6 +20,7 @@ use http::{Response, StatusCode, header};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -26,9 +32,11 @@ use tracing::{debug, info, warn};
 
 use super::{
     Scope,
+    access::Caller,
     conversation::{Connection, Delta, Sotw, Speaks, converse},
     csds::Csds,
     registry::Registry,
+    tls::{Accepted, HandshakeFailure, Tls},
     wire::ControlPlane,
 };
 use crate::{
@@ -63,6 +71,11 @@ pub struct ServerOptions {
     pub drain_grace: Duration,
     /// How many first requests are taken in at once; twice the number of processors by default (`xds.md` P76).
     pub admission: usize,
+    /// Mutual TLS; none by default.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether a connection is ended when its client's certificate expires; true by default. Its streams end as they do when it
+    /// is old, and the client comes back with the certificate that it has by then, to be sent nothing that it holds already.
+    pub end_expired: bool,
 }
 
 impl Default for ServerOptions {
@@ -78,6 +91,8 @@ impl Default for ServerOptions {
             drain_window: Duration::from_secs(2),
             drain_grace: Duration::from_secs(3),
             admission: 2 * std::thread::available_parallelism().map_or(2, usize::from),
+            tls: None,
+            end_expired: true,
         }
     }
 }
@@ -138,9 +153,8 @@ pub async fn serve(
                 () = &mut background => {}
                 accepted = listener.accept() => match accepted {
                     Ok((tcp, peer)) => {
-                        let connection = Connection { peer, retire: CancellationToken::new(), close: close.child_token() };
-                        let shared = shared.clone();
-                        connections.spawn(serve_connection(tcp, connection, router.clone(), shared, drain.child_token()));
+                        let ends = Ends { drain: drain.child_token(), close: close.child_token() };
+                        connections.spawn(open_connection(tcp, peer, router.clone(), shared.clone(), ends));
                     }
                     Err(error) => {
                         // The one that failed is gone; out of file descriptors, trying again at once would spin.
@@ -163,17 +177,58 @@ pub async fn serve(
     }
 }
 
-/// Serves a connection until it ends, is old, or is to go.
+/// What ends a connection.
+struct Ends {
+    /// It is let go within the window.
+    drain: CancellationToken,
+    /// It is dropped.
+    close: CancellationToken,
+}
+
+/// Shakes hands if that is asked for, and serves the connection.
+async fn open_connection(tcp: TcpStream, peer: SocketAddr, router: Router, shared: Arc<Shared>, ends: Ends) {
+    if let Err(error) = tcp.set_nodelay(true) {
+        debug!(%error, "TCP_NODELAY");
+    }
+    let connection = |caller, close| Connection {
+        peer,
+        caller,
+        retire: CancellationToken::new(),
+        expired: AtomicBool::new(false),
+        close,
+    };
+    let Some(tls) = &shared.options.tls else {
+        let connection = connection(Caller::Anyone, ends.close);
+        return serve_connection(tcp, connection, None, router, shared, ends.drain).await;
+    };
+    let accepted = tokio::select! {
+        accepted = tls.accept(tcp) => accepted,
+        () = ends.drain.cancelled() => return,
+    };
+    match accepted {
+        Ok(Accepted { stream, caller, expires }) => {
+            let connection = connection(caller, ends.close);
+            serve_connection(stream, connection, expires, router, shared, ends.drain).await;
+        }
+        Err(failure) => {
+            shared.metrics.tls_handshake_failed(failure.label());
+            match failure {
+                HandshakeFailure::Closed => debug!(%peer, reason = failure.label(), "TLS handshake failed: {failure}"),
+                _ => warn!(%peer, reason = failure.label(), "TLS handshake failed: {failure}"),
+            }
+        }
+    }
+}
+
+/// Serves a connection until it ends, is old, its client's certificate expires, or it is to go.
 async fn serve_connection(
-    tcp: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     connection: Connection,
+    expires: Option<SystemTime>,
     router: Router,
     shared: Arc<Shared>,
     drain: CancellationToken,
 ) {
-    if let Err(error) = tcp.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY");
-    }
     let connection = Arc::new(connection);
     let options = &shared.options;
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -190,7 +245,7 @@ async fn serve_connection(
         request.extensions_mut().insert(of.clone());
         router.clone().oneshot(request)
     });
-    let serving = builder.serve_connection(TokioIo::new(tcp), service);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
     let share = share_of_one();
     let time_to_go = async {
         let age = async {
@@ -200,11 +255,23 @@ async fn serve_connection(
             }
         };
         tokio::select! {
-            () = age => {}
-            () = drain.cancelled() => tokio::time::sleep(options.drain_window.mul_f64(share)).await,
+            () = age => false,
+            () = drain.cancelled() => {
+                tokio::time::sleep(options.drain_window.mul_f64(share)).await;
+                false
+            }
+            () = expiry(expires.filter(|_| options.end_expired)) => true,
         }
     };
-    tokio::pin!(serving, time_to_go);
+    // What asks about health or about clients has no stream of ours to end.
+    let out_of_patience = async {
+        connection.retire.cancelled().await;
+        match connection.expired.load(Ordering::Relaxed) {
+            true => tokio::time::sleep(options.drain_grace).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::pin!(serving, time_to_go, out_of_patience);
     let mut going = false;
     loop {
         tokio::select! {
@@ -215,12 +282,28 @@ async fn serve_connection(
                 return;
             }
             () = connection.close.cancelled() => return,
-            () = &mut time_to_go, if !going => {
+            () = &mut out_of_patience => return,
+            expired = &mut time_to_go, if !going => {
                 going = true;
+                if expired {
+                    shared.metrics.connection_expired();
+                    info!(peer = %connection.peer, "the client's certificate has expired; its connection ends");
+                    connection.expired.store(true, Ordering::Relaxed);
+                }
                 connection.retire.cancel();
                 serving.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// Waits until a time of day; for ever if there is none.
+async fn expiry(at: Option<SystemTime>) {
+    /// How long it may take until a clock that was set is noticed.
+    const LOOK: Duration = Duration::from_secs(600);
+    let Some(at) = at else { return std::future::pending().await };
+    while let Ok(left) = at.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left.min(LOOK) + Duration::from_millis(1)).await;
     }
 }
 
@@ -275,7 +358,7 @@ async fn report_health(health: &HealthReporter, status: ServingStatus) {
 
 /// Every service of the port.
 fn router(shared: &Arc<Shared>, health: Routes) -> Router {
-    let csds = Csds::service(shared.cache.clone(), shared.registry.clone());
+    let csds = Csds::service(shared.cache.clone(), shared.registry.clone(), shared.metrics.clone());
     let mut router = health
         .add_service(csds)
         .add_service(reflection().build_v1().expect("the descriptors are well-formed"))

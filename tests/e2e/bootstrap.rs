@@ -26,6 +26,7 @@ fn bootstrap(xds: &str, admin: &Port, protocol: Protocol, discovery: Discovery) 
         probes: None,
         protocol,
         discovery,
+        tls: None,
     }
     .to_yaml()
 }

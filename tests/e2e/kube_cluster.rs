@@ -1,7 +1,7 @@
 //! The control plane that other tests stand on is one: it refuses, remembers, forgets and comes back as a real one does.
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::{core::v1::ConfigMap, discovery::v1::EndpointSlice};
 use kube::{
     Api, Client, Error,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams, WatchEvent, WatchParams},
@@ -104,4 +104,28 @@ async fn a_watch_is_one_request_in_the_audit_log_however_often_it_is_logged() {
     while within("the watch to end", events.next()).await.is_some() {}
     let watches = |event: &&AuditEvent| event.verb == "watch" && event.namespace == namespace;
     assert_eq!(cluster.audit_events().await.iter().filter(watches).count(), 1);
+}
+
+#[tokio::test]
+async fn endpoints_on_loopback_are_as_good_as_others() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("endpoints").await;
+    let slices: Api<EndpointSlice> = Api::namespaced(cluster.client().await, &namespace);
+    let mut events = std::pin::pin!(slices.watch(&WatchParams::default(), "0").await.expect("it may be watched"));
+    for ready in [vec!["127.0.0.1:8881"], vec!["127.0.0.1:8882", "127.0.0.2:8882"], vec![]] {
+        let addresses: Vec<_> = ready.iter().map(|address| address.parse().expect("an address")).collect();
+        cluster.set_endpoints(&namespace, "web", "http", &addresses).await;
+        let slice = loop {
+            match within("the slice", events.next()).await {
+                Some(Ok(WatchEvent::Added(slice) | WatchEvent::Modified(slice))) => break slice,
+                Some(Ok(WatchEvent::Bookmark(_))) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        let ports: Vec<i32> = slice.ports.into_iter().flatten().filter_map(|port| port.port).collect();
+        let port = ports[0];
+        let seen: Vec<_> = slice.endpoints.iter().map(|one| format!("{}:{port}", one.addresses[0])).collect();
+        assert_eq!(seen, ready);
+    }
+    slices.delete("web-http", &DeleteParams::default()).await.expect("it is an object like others");
 }

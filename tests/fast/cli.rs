@@ -10,7 +10,7 @@ use std::{
 use clap::{CommandFactory as _, Parser as _};
 use tailscale_gateway::{
     bootstrap::{Discovery, Protocol},
-    cli::{bootstrap_text, validate, write_text},
+    cli::{prepare, validate, write_text},
     config::{Command, Config, LogLevel, OutputFormat, SourceSpec},
     model::{Kind, ObjectKey, ObjectName, Problem, Reason},
     telemetry::LogFormat,
@@ -57,7 +57,7 @@ fn every_flag_of_every_command_is_read() {
     assert_eq!(bootstrap.gateway, ObjectName::new("ns", "gw"));
     assert_eq!((bootstrap.xds.to_string().as_str(), bootstrap.node_id.as_deref()), ("cp:1", Some("me")));
     assert_eq!((bootstrap.protocol, bootstrap.discovery), (Protocol::Sotw, Discovery::PerType));
-    assert!(bootstrap_text(&bootstrap, "me").contains("ns/gw"));
+    assert!(prepare(&bootstrap, "me").expect("it can be made").text.contains("ns/gw"));
 
     let Command::Translate(translate) = command("translate a b --gateway ns/gw -o json --privileged-ports") else {
         panic!("it is translate")
@@ -72,8 +72,7 @@ fn every_flag_of_every_command_is_read() {
 #[test]
 fn what_can_not_be_meant_is_refused_with_a_word_of_what_to_write() {
     for (arguments, says) in [
-        ("serve", "--source"),
-        ("serve --source /path", "write dir:PATH"),
+        ("serve --source /path", "dir:PATH"),
         ("serve --source dir:", "the path is missing"),
         ("bootstrap", "--gateway"),
         ("bootstrap --gateway web", "write NAMESPACE/NAME"),

@@ -3,7 +3,7 @@
 //!
 //! There is no controller manager, no scheduler and no kubelet: nobody makes a namespace's default ServiceAccount, runs a
 //! pod of a Deployment, collects garbage, or finishes the deletion of a namespace. Tests state what such a part would have
-//! done. A start takes three to six seconds, so most tests take [`Cluster::shared`] and a namespace of their own; who
+//! done. A start takes some four seconds, of which two and a half are the processor's, so most tests take [`Cluster::shared`] and a namespace of their own; who
 //! stops a part of it, or counts what everybody writes, starts one of their own.
 
 mod audit;
@@ -12,29 +12,37 @@ mod server;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use k8s_openapi::api::{
-    authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::{Namespace, ServiceAccount},
+use k8s_openapi::{
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::{Namespace, ServiceAccount},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Config,
-    api::{ObjectMeta, PostParams},
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use tokio::sync::{Mutex, OnceCell};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OnceCell, Semaphore, SemaphorePermit};
 
 pub use self::{audit::AuditEvent, kubectl::Printed};
 use self::{
     audit::AuditLog,
-    kubectl::{kubectl, write_kubeconfig},
+    kubectl::{helm, kubectl, write_kubeconfig},
     server::{ApiServer, Etcd},
 };
-use super::tools::{build, repository};
+use super::{
+    tools::{build, repository},
+    wait::until,
+};
 
 /// A running control plane. Its processes end when it is dropped, or with the test process.
 #[derive(Debug)]
@@ -42,10 +50,16 @@ pub struct Cluster {
     etcd: Mutex<Etcd>,
     server: Mutex<ApiServer>,
     audit: AuditLog,
-    folder: PathBuf,
     /// How many files and namespaces were named after a number.
     named: AtomicUsize,
+    /// Last, so that it goes when the processes have.
+    folder: Folder,
+    _place: Option<SemaphorePermit<'static>>,
 }
+
+/// What the processes and kubectl work with, removed when it is dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
 
 impl Cluster {
     /// Starts one; returns when `/readyz` says yes.
@@ -53,6 +67,12 @@ impl Cluster {
     /// # Panics
     /// When it does not start. The remedy for missing programs is `make tools`.
     pub async fn start() -> Self {
+        // More at once are slower than one after another, and what has deadlines misses them.
+        static PLACES: Semaphore = Semaphore::const_new(2);
+        Self::start_in(Some(PLACES.acquire().await.expect("nobody closes it"))).await
+    }
+
+    async fn start_in(place: Option<SemaphorePermit<'static>>) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let folders = Path::new(env!("CARGO_TARGET_TMPDIR")).join("clusters");
         remove_leftovers(&folders);
@@ -63,7 +83,8 @@ impl Cluster {
         server.start().await;
         let audit = AuditLog::new(&folder);
         write_kubeconfig(&folder.join("admin.kubeconfig"), &server.url(), &server.authority(), server.admin_token());
-        Self { etcd: Mutex::new(etcd), server: Mutex::new(server), audit, folder, named: AtomicUsize::new(0) }
+        let (etcd, server) = (Mutex::new(etcd), Mutex::new(server));
+        Self { etcd, server, audit, named: AtomicUsize::new(0), folder: Folder(folder), _place: place }
     }
 
     /// The one that all tests of this process share, with our CRDs and Gateway API's. It is never stopped, and ends with
@@ -71,7 +92,7 @@ impl Cluster {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<Cluster> = OnceCell::const_new();
         let start = async || {
-            let cluster = Self::start().await;
+            let cluster = Self::start_in(None).await;
             cluster.apply_gateway_api().await;
             cluster.apply_our_crds().await;
             cluster
@@ -81,7 +102,7 @@ impl Cluster {
 
     /// A kubeconfig with which one may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.join("admin.kubeconfig")
+        self.folder.0.join("admin.kubeconfig")
     }
 
     /// A client that may do everything; it belongs to the runtime that it is made in.
@@ -91,7 +112,12 @@ impl Cluster {
 
     /// `kubectl` with these arguments, as the administrator.
     pub async fn kubectl(&self, arguments: &[&str]) -> Printed {
-        kubectl(&self.folder, &self.kubeconfig(), arguments).await
+        kubectl(&self.folder.0, &self.kubeconfig(), arguments).await
+    }
+
+    /// `helm` with these arguments, as the administrator.
+    pub async fn helm(&self, arguments: &[&str]) -> Printed {
+        helm(&self.folder.0, &self.kubeconfig(), arguments).await
     }
 
     /// `kubectl apply` of these manifests, as the administrator.
@@ -104,7 +130,7 @@ impl Cluster {
 
     /// `kubectl apply` of these manifests, as the administrator, and what it says.
     pub async fn try_apply(&self, manifests: &str) -> Printed {
-        let file = self.folder.join(format!("{}.yaml", self.number()));
+        let file = self.folder.0.join(format!("{}.yaml", self.number()));
         fs::write(&file, manifests).expect("the cluster's folder can be written");
         self.kubectl(&["apply", "--filename", utf8(&file)]).await
     }
@@ -122,23 +148,32 @@ impl Cluster {
 
     /// Applies the CustomResourceDefinitions of a folder and waits until all are served.
     async fn apply_definitions(&self, folder: &Path) {
-        let mut arguments = vec!["apply".to_owned(), "--server-side".to_owned()];
-        let mut wait = vec!["wait".to_owned(), "--for=condition=Established".to_owned(), "--timeout=60s".to_owned()];
-        let mut files: Vec<PathBuf> = fs::read_dir(folder)
-            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-            .map(|entry| entry.expect("the folder can be read").path())
-            .collect();
-        files.sort();
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client().await);
+        let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let mut names = Vec::new();
         for file in files {
+            let file = file.expect("the folder can be read").path();
             let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            if text.lines().any(|line| line == "kind: CustomResourceDefinition") {
-                for list in [&mut arguments, &mut wait] {
-                    list.push(format!("--filename={}", file.display()));
-                }
+            let document: Value = serde_saphyr::from_multiple(&text)
+                .ok()
+                .and_then(|mut documents: Vec<Value>| documents.pop())
+                .unwrap_or_else(|| panic!("{} is no YAML", file.display()));
+            if document["kind"] != "CustomResourceDefinition" {
+                continue;
             }
+            let name = document["metadata"]["name"].as_str().expect("definitions are named").to_owned();
+            let applied = definitions.patch(&name, &PatchParams::apply("tests"), &Patch::Apply(&document)).await;
+            applied.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            names.push(name);
         }
-        for list in [arguments, wait] {
-            self.kubectl(&list.iter().map(String::as_str).collect::<Vec<_>>()).await.expect_success();
+        for name in names {
+            until(&format!("{name} to be served"), async || {
+                let definition = definitions.get(&name).await.map_err(|error| error.to_string())?;
+                let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
+                let is_so = |type_: &str| conditions.iter().any(|one| one.type_ == type_ && one.status == "True");
+                if is_so("Established") { Ok(()) } else { Err(format!("{conditions:?}")) }
+            })
+            .await;
         }
     }
 
@@ -174,7 +209,7 @@ impl Cluster {
         let granted = accounts.create_token_request(name, &PostParams::default(), &request).await;
         let granted = granted.unwrap_or_else(|error| panic!("a token for {namespace}/{name}: {error}"));
         let token = granted.status.expect("a token request is answered with a token").token;
-        let file = self.folder.join(format!("{namespace}-{name}-{}.kubeconfig", self.number()));
+        let file = self.folder.0.join(format!("{namespace}-{name}-{}.kubeconfig", self.number()));
         let server = self.server.lock().await;
         write_kubeconfig(&file, &server.url(), &server.authority(), &token);
         file
@@ -201,6 +236,38 @@ impl Cluster {
         self.etcd.lock().await.compact().await;
     }
 
+    /// Writes an EndpointSlice for a Service, as the endpoints' controller would, over the last one that this wrote; without
+    /// addresses, one without endpoints. `port` is the name of the Service's port.
+    ///
+    /// It goes straight into etcd: no API server takes endpoints on loopback, where all backends of tests are.
+    ///
+    /// # Panics
+    /// When the addresses differ in their port.
+    pub async fn set_endpoints(&self, namespace: &str, service: &str, port: &str, addresses: &[SocketAddr]) {
+        let number = addresses.first().map_or(1, SocketAddr::port);
+        assert!(addresses.iter().all(|address| address.port() == number), "a slice has one number for a port");
+        let name = format!("{service}-{port}");
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "labels": { "kubernetes.io/service-name": service },
+                "uid": format!("00000000-0000-4000-8000-{:012}", self.number()),
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "generation": 1,
+            },
+            "addressType": "IPv4",
+            "endpoints": addresses
+                .iter()
+                .map(|address| json!({ "addresses": [address.ip()], "conditions": { "ready": true } }))
+                .collect::<Vec<_>>(),
+            "ports": [{ "name": port, "port": number, "protocol": "TCP" }],
+        });
+        self.etcd.lock().await.put(&format!("/registry/endpointslices/{namespace}/{name}"), &slice).await;
+    }
+
     /// Every request so far, oldest first, but for the API server's own. A request whose response has ended before this is
     /// called is among them: the API server ends a response after it has written the line.
     pub async fn audit_events(&self) -> Vec<AuditEvent> {
@@ -215,9 +282,9 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Folder {
     fn drop(&mut self) {
-        let _kept_for_the_next_start = fs::remove_dir_all(&self.folder);
+        let _kept_for_the_next_start = fs::remove_dir_all(&self.0);
     }
 }
 

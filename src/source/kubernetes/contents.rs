@@ -43,8 +43,11 @@ pub(super) struct Contents {
     wanted: BTreeSet<ObjectKey>,
     /// What is being fetched; true when it has to be fetched again after that, because it changed meanwhile.
     fetching: BTreeMap<ObjectKey, bool>,
-    fetches: FuturesUnordered<BoxFuture<'static, (ObjectKey, Result<Option<DynamicObject>, Trouble>)>>,
+    fetches: FuturesUnordered<BoxFuture<'static, Fetched>>,
 }
+
+/// An object as it is, or nothing when it is not there.
+type Fetched = (ObjectKey, Result<Option<DynamicObject>, Trouble>);
 
 impl Contents {
     pub(super) fn new(
@@ -166,10 +169,7 @@ impl Contents {
         self.fetches.push(self.get(key).boxed());
     }
 
-    fn get(
-        &self,
-        key: ObjectKey,
-    ) -> impl Future<Output = (ObjectKey, Result<Option<DynamicObject>, Trouble>)> + Send + 'static {
+    fn get(&self, key: ObjectKey) -> impl Future<Output = Fetched> + Send + 'static {
         let api: Api<DynamicObject> = Api::namespaced_with(
             self.client.clone(),
             &key.name.namespace,

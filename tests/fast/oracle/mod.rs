@@ -2,7 +2,7 @@
 //! gives, and who followed every difference has exactly that.
 
 mod pool;
-mod rng;
+pub(crate) mod rng;
 
 use std::{collections::BTreeMap, fs, sync::Arc};
 

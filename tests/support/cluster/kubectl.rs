@@ -1,4 +1,4 @@
-//! kubectl as a user runs it, and the files that tell it where to go.
+//! kubectl and Helm as a user runs them, and the files that tell them where to go.
 
 use std::{
     fs,
@@ -47,14 +47,30 @@ pub async fn kubectl(folder: &Path, kubeconfig: &Path, arguments: &[&str]) -> Pr
     let mut command = Command::new(build("kubectl"));
     command.arg("--kubeconfig").arg(kubeconfig).arg("--cache-dir").arg(folder.join("kubectl-cache"));
     command.args(arguments).current_dir(folder);
-    let run = move || command.output();
-    let output = tokio::task::spawn_blocking(run).await.expect("running a program does not panic");
-    let output = output.expect("kubectl can be started");
+    run(command, format!("kubectl {}", arguments.join(" "))).await
+}
+
+/// Runs Helm with this kubeconfig; its own files are in the cluster's folder, not at home.
+pub async fn helm(folder: &Path, kubeconfig: &Path, arguments: &[&str]) -> Printed {
+    let mut command = Command::new(build("helm"));
+    command.arg("--kubeconfig").arg(kubeconfig).args(arguments).current_dir(folder);
+    for home in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(home, folder.join("helm"));
+    }
+    // Where it keeps what it has learnt of the server.
+    command.env("HOME", folder);
+    run(command, format!("helm {}", arguments.join(" "))).await
+}
+
+async fn run(mut command: Command, name: String) -> Printed {
+    let running = tokio::task::spawn_blocking(move || command.output());
+    let output = running.await.expect("running a program does not panic");
+    let output = output.unwrap_or_else(|error| panic!("{name}: {error}"));
     Printed {
         success: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        command: format!("kubectl {}", arguments.join(" ")),
+        command: name,
     }
 }
 

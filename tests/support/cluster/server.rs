@@ -7,6 +7,7 @@ use std::{
     process::Command,
 };
 
+use k8s_openapi::ByteString;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
@@ -53,6 +54,14 @@ impl Etcd {
         let revision = anything["header"]["revision"].clone();
         let compacted = self.ask("/v3/kv/compaction", json!({ "revision": revision, "physical": true })).await;
         assert!(compacted.get("header").is_some(), "{compacted}");
+    }
+
+    /// Writes a value behind the API server's back.
+    pub async fn put(&self, key: &str, value: &Value) {
+        let base64 = |text: String| json!(ByteString(text.into_bytes()));
+        let body = json!({ "key": base64(key.to_owned()), "value": base64(value.to_string()) });
+        let put = self.ask("/v3/kv/put", body).await;
+        assert!(put.get("header").is_some(), "{put}");
     }
 
     /// A request of its gRPC interface in JSON (etcd documentation, "Why gRPC gateway").
