@@ -28,6 +28,7 @@ mod identity;
 mod identity_rotation;
 mod layers;
 mod manifest;
+mod operator;
 mod oracle;
 mod original;
 mod packaging;
