@@ -16,6 +16,7 @@ mod endpoints;
 mod envoys;
 mod golden;
 mod grpc_client;
+mod mtls;
 mod process;
 mod quickstart;
 mod readme;
