@@ -24,8 +24,9 @@ run: ## try it: control plane, a real Envoy and a small backend on this machine,
 test: tools lint cargo-test peers ## everything that must hold before a change lands
 
 .PHONY: tools
-tools: ## fetch the programs that the tests drive (Envoy, grpcio)
+tools: ## fetch and build the programs that the tests drive (Envoy, grpcio, kube-apiserver, etcd, …)
 	@tools/fetch
+	@tools/build
 
 .PHONY: lint
 lint: ## format, clippy and documentation, warnings being errors

@@ -16,6 +16,10 @@ use serde_json::json;
 use tailscale_gateway::xds::Options;
 use world::{Kind, Served, World, gateway};
 
+/// The allocator of the program itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `cargo test --bench change` runs each case once, to see that it works: small worlds do.
 fn quick() -> bool {
     !std::env::args().any(|argument| argument == "--bench") || std::env::args().any(|argument| argument == "--test")

@@ -2,7 +2,10 @@
 //!
 //! Holds no rule about the domain.
 
-use std::{collections::BTreeSet, fs, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
+mod cluster;
+mod files;
+
+use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
@@ -10,7 +13,6 @@ use tokio::{
     net::TcpListener,
     runtime,
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
     task,
 };
 use tokio_util::sync::CancellationToken;
@@ -20,12 +22,12 @@ use crate::{
     cli,
     compile::{Compiler, Settings},
     config::{Command, CompileConfig, Config, ServeConfig, SourceSpec},
+    kubernetes::ConnectError,
     metrics::Metrics,
-    model::Severity,
-    pipeline::{self, Batch, Pipeline},
+    pipeline::Pipeline,
     security::{self, SecurityError},
     snapshot::SnapshotCache,
-    source::{FileSource, Located, SourceUpdate, StartError},
+    source::StartError,
     telemetry::{self, TelemetryError},
     xds::Registry,
 };
@@ -45,6 +47,12 @@ pub enum AppError {
         /// What the system says.
         source: io::Error,
     },
+    /// Nobody said where the objects come from.
+    #[error("--source is missing: kubernetes, or dir:PATH with the folder that holds the manifests")]
+    NoSource,
+    /// There is no API server to talk to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// The manifests can not be read.
     #[error(transparent)]
     Source(#[from] StartError),
@@ -77,14 +85,18 @@ pub fn run(config: &Config) -> ExitCode {
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
         Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
-        Command::Translate(config) => settings(&config.compile).map(|settings| cli::translate(config, settings)),
-        Command::Validate(config) => settings(&config.compile).map(|settings| cli::validate(config, settings)),
+        Command::Translate(config) => {
+            settings(&config.compile, config.in_cluster).map(|settings| cli::translate(config, settings))
+        }
+        Command::Validate(config) => {
+            settings(&config.compile, config.in_cluster).map(|settings| cli::validate(config, settings))
+        }
     };
     done.unwrap_or_else(|error| cli::complain(&error))
 }
 
 /// What the compiler is told, files read.
-fn settings(config: &CompileConfig) -> Result<Settings, AppError> {
+fn settings(config: &CompileConfig, in_cluster: bool) -> Result<Settings, AppError> {
     let (path, asked_for) = match &config.trusted_ca {
         Some(path) => (Some(path.clone()), true),
         None => (openssl_probe::probe().cert_file, false),
@@ -94,7 +106,7 @@ fn settings(config: &CompileConfig) -> Result<Settings, AppError> {
         Some((Err(reason), path)) if asked_for => return Err(AppError::TrustedCa { path, reason }),
         _ => None,
     };
-    Ok(Settings { privileged_ports: config.privileged_ports, trusted_authorities })
+    Ok(Settings { privileged_ports: config.privileged_ports, in_cluster, trusted_authorities, hosting: None })
 }
 
 /// Reads a PEM file and sees that it holds certificates and nothing that Envoy would stumble over.
@@ -110,27 +122,32 @@ fn read_authorities(path: &PathBuf) -> Result<String, String> {
 }
 
 fn serve(config: &ServeConfig) -> Result<(), AppError> {
-    let settings = settings(&config.compile)?;
+    let settings = settings(&config.compile, false)?;
     runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_until_told(config, settings))
 }
 
 /// Ports first, so that probes are answered and clients are held while the sources are read; then the first compilation; then
 /// everything is served. The other way round at the end.
 async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<(), AppError> {
+    let source = match &config.source {
+        Some(source) => source.clone(),
+        None if env::var_os("KUBERNETES_SERVICE_HOST").is_some() => SourceSpec::Kubernetes,
+        None => return Err(AppError::NoSource),
+    };
+    let settings = Settings { in_cluster: source == SourceSpec::Kubernetes, ..settings };
     let shutdown = CancellationToken::new();
     let cache = Arc::new(SnapshotCache::new());
     let metrics = Arc::new(Metrics::new(Arc::clone(&cache)));
     let (options, certificates) = security::from_files(&config.xds, config.xds_listen, &metrics)?;
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
-    let SourceSpec::Dir(path) = config.source.clone();
-
-    let registry = Arc::new(Registry::default());
-    let readiness = Arc::new(Readiness::waiting(format!("reading {}", config.source)));
     if settings.trusted_authorities.is_none() {
         tracing::warn!("no trusted authorities found; HTTPS targets can not be served: give --trusted-ca");
     }
-    let mut pipeline = Pipeline::new(Compiler::new(settings), Arc::clone(&cache));
+
+    let registry = Arc::new(Registry::default());
+    let readiness = Arc::new(Readiness::waiting(format!("reading {source}")));
+    let pipeline = Pipeline::new(Compiler::new(settings), Arc::clone(&cache));
     let admin = Admin {
         cache: Arc::clone(&cache),
         registry: Arc::clone(&registry),
@@ -142,7 +159,7 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     let server = task::spawn(crate::xds::server::serve(
         xds,
         Arc::clone(&cache),
-        registry,
+        Arc::clone(&registry),
         Arc::clone(&metrics),
         options,
         shutdown.clone().cancelled_owned(),
@@ -151,67 +168,63 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         task::spawn(certificates.follow(Arc::clone(&metrics)));
     }
 
-    let began = Instant::now();
-    let (first, source) = task::spawn_blocking(move || FileSource::start(&path)).await.map_err(io::Error::other)??;
-    let known = tell(&BTreeSet::new(), first.problems);
-    let compiling = Instant::now();
-    let applied = pipeline.apply(first.changes);
-    pipeline.tell(&applied, &metrics, began, compiling.elapsed());
-    cache.set_ready();
-    readiness.set_ready();
-    tracing::info!(
-        source = %config.source,
-        objects = pipeline.engine().store().len(),
-        xds = %config.xds_listen,
-        admin = %config.admin_listen,
-        "serving"
-    );
-
-    let (sender, batches) = mpsc::channel(1);
-    task::spawn(feed(source, sender, known));
-    let panicked = {
-        let readiness = Arc::clone(&readiness);
-        move || readiness.set_waiting("compiling a change failed; restart, and report the panic in the log")
+    let serving = Serving { cache, registry, metrics, readiness: Arc::clone(&readiness), shutdown: shutdown.clone() };
+    let start = async {
+        match &source {
+            SourceSpec::Dir(path) => files::start(&serving, pipeline, path).await.map(|()| None),
+            SourceSpec::Kubernetes => cluster::start(&serving, pipeline, &config.cluster).await.map(Some),
+        }
     };
-    task::spawn(pipeline::run(pipeline, batches, metrics, panicked));
-
-    told_to_end().await?;
+    // An API server may keep us waiting; SIGTERM ends that too.
+    let mut told = pin!(told_to_end());
+    let writers = tokio::select! {
+        started = start => {
+            let writers = started?;
+            tracing::info!(%source, xds = %config.xds_listen, admin = %config.admin_listen, "serving");
+            told.await?;
+            writers
+        }
+        told = &mut told => {
+            told?;
+            None
+        }
+    };
     readiness.set_waiting("shutting down");
     shutdown.cancel();
+    if let Some(writers) = writers {
+        writers.await.map_err(io::Error::other)?;
+    }
     server.await.map_err(io::Error::other)?;
     admin.await.map_err(io::Error::other)??;
     tracing::info!("ended");
     Ok(())
 }
 
+/// What runs whatever the source.
+struct Serving {
+    cache: Arc<SnapshotCache>,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    shutdown: CancellationToken,
+}
+
+impl Serving {
+    /// The first compilation is done: from now on clients are answered.
+    fn set_ready(&self) {
+        self.cache.set_ready();
+        self.readiness.set_ready();
+    }
+
+    /// What happens when compiling panics.
+    fn on_panic(&self) -> impl Fn() + Send + use<> {
+        let readiness = Arc::clone(&self.readiness);
+        move || readiness.set_waiting("compiling a change failed; restart, and report the panic in the log")
+    }
+}
+
 async fn listen(address: SocketAddr, what: &'static str, flag: &'static str) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, what, flag, source })
-}
-
-/// Hands what the files say to the pipeline.
-async fn feed(mut source: FileSource, sender: mpsc::Sender<Batch>, mut known: BTreeSet<Located>) {
-    while let Some(SourceUpdate { changes, problems }) = source.next().await {
-        let seen = Instant::now();
-        known = tell(&known, problems);
-        if sender.send(Batch { changes, seen }).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Logs what is newly wrong with the files, and what is no more.
-fn tell(known: &BTreeSet<Located>, now: Vec<Located>) -> BTreeSet<Located> {
-    let now: BTreeSet<Located> = now.into_iter().collect();
-    for problem in now.difference(known) {
-        match problem.severity() {
-            Severity::Error => tracing::warn!(reason = problem.reason.as_str(), "{problem}"),
-            Severity::Warning => tracing::info!(reason = problem.reason.as_str(), "{problem}"),
-        }
-    }
-    for problem in known.difference(&now) {
-        tracing::info!(reason = problem.reason.as_str(), "no longer: {problem}");
-    }
-    now
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -89,9 +89,13 @@ pub enum Command {
 /// What `serve` is told.
 #[derive(Clone, Debug, Args)]
 pub struct ServeConfig {
-    /// Where the objects come from: `dir:PATH`, a folder (or a file) of YAML and JSON manifests.
+    /// Where the objects come from: `kubernetes`, the API server of the cluster that this runs in or of a kubeconfig; or
+    /// `dir:PATH`, a folder (or a file) of YAML and JSON manifests [default inside a cluster: kubernetes].
     #[arg(long, env = "TAILSCALE_GATEWAY_SOURCE")]
-    pub source: SourceSpec,
+    pub source: Option<SourceSpec>,
+    /// What is needed with a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterConfig,
     /// The address on which Envoys are served over xDS.
     #[arg(long, env = "TAILSCALE_GATEWAY_XDS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:18000")]
     pub xds_listen: SocketAddr,
@@ -104,6 +108,36 @@ pub struct ServeConfig {
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,
+}
+
+/// What `serve --source kubernetes` is told. Without any of it, it runs as the chart installs it.
+#[derive(Clone, Debug, Args)]
+pub struct ClusterConfig {
+    /// The kubeconfig with the API server [default: the cluster that this runs in, else KUBECONFIG or ~/.kube/config].
+    #[arg(long, env = "TAILSCALE_GATEWAY_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context [default: its current one].
+    #[arg(long, env = "TAILSCALE_GATEWAY_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// The operator's own namespace, where its Lease and its certificates are [default: that of the service account or of the
+    /// kubeconfig's context].
+    #[arg(long, env = "TAILSCALE_GATEWAY_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// This replica's name in the Lease [default: the host's name and a random part].
+    #[arg(long, env = "TAILSCALE_GATEWAY_REPLICA", value_name = "NAME")]
+    pub replica: Option<String>,
+    /// The Lease whose holder writes statuses and objects.
+    #[arg(long, env = "TAILSCALE_GATEWAY_LEASE", value_name = "NAME", default_value = "tailscale-gateway")]
+    pub lease: String,
+    /// For how many seconds a holder of the Lease that is not heard of keeps it.
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_LEASE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 12,
+        value_parser = clap::value_parser!(u16).range(3..=3600)
+    )]
+    pub lease_seconds: u16,
 }
 
 /// How clients and server prove who they are on the xDS port.
@@ -253,6 +287,9 @@ pub struct TranslateConfig {
     /// The language of the output.
     #[arg(short, long, env = "TAILSCALE_GATEWAY_OUTPUT", value_enum, default_value_t = OutputFormat::Yaml)]
     pub output: OutputFormat,
+    /// Show what they come to in a cluster, where Envoys are created for each Gateway.
+    #[arg(long, env = "TAILSCALE_GATEWAY_IN_CLUSTER", value_parser = BoolishValueParser::new())]
+    pub in_cluster: bool,
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,
@@ -264,6 +301,9 @@ pub struct ValidateConfig {
     /// Files and folders of manifests.
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Show what they come to in a cluster, where Envoys are created for each Gateway.
+    #[arg(long, env = "TAILSCALE_GATEWAY_IN_CLUSTER", value_parser = BoolishValueParser::new())]
+    pub in_cluster: bool,
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,
@@ -281,6 +321,8 @@ pub enum OutputFormat {
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceSpec {
+    /// `kubernetes`: an API server.
+    Kubernetes,
     /// `dir:PATH`: manifests in files.
     Dir(PathBuf),
 }
@@ -289,10 +331,13 @@ impl FromStr for SourceSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == "kubernetes" {
+            return Ok(Self::Kubernetes);
+        }
         match text.split_once(':') {
             Some(("dir", "")) => Err("the path is missing; write dir:PATH".into()),
             Some(("dir", path)) => Ok(Self::Dir(path.into())),
-            _ => Err("write dir:PATH, with the folder that holds the manifests".into()),
+            _ => Err("write kubernetes, or dir:PATH with the folder that holds the manifests".into()),
         }
     }
 }
@@ -300,6 +345,7 @@ impl FromStr for SourceSpec {
 impl fmt::Display for SourceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Kubernetes => f.write_str("kubernetes"),
             Self::Dir(path) => write!(f, "dir:{}", path.display()),
         }
     }

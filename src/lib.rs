@@ -3,10 +3,12 @@
 pub mod model;
 
 pub mod api;
+pub mod gateways;
 pub mod identity;
 pub mod store;
 
 pub mod compile;
+pub mod extension;
 pub mod snapshot;
 pub mod status;
 pub mod xds;
@@ -20,6 +22,7 @@ pub mod bootstrap;
 pub mod cli;
 pub mod config;
 pub mod dump;
+pub mod kubernetes;
 pub mod metrics;
 pub mod security;
 pub mod telemetry;

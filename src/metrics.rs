@@ -28,7 +28,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{ObjectName, Reason},
+    model::{Kind, ObjectName, Reason},
     snapshot::{SnapshotCache, TypeUrl, steps_shared_and_made},
 };
 
@@ -62,6 +62,7 @@ pub struct Metrics {
     translate_duration: Family<UnitLabel, Histogram, fn() -> Histogram>,
     translate_units: Family<UnitLabel, Counter>,
     problems: Family<ReasonLabel, Gauge>,
+    status_writes: Family<WriteLabels, Counter>,
 }
 
 impl Metrics {
@@ -162,6 +163,7 @@ impl Metrics {
             ),
             translate_units: register.plain("translate_units", "Outputs that were made, by kind"),
             problems: register.plain("problems", "Problems in the objects that are read, by reason"),
+            status_writes: register.plain("status_writes", "Writes of statuses to the API server"),
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -314,6 +316,12 @@ impl Metrics {
     pub fn problems(&self, reason: Reason, count: usize) {
         self.problems.get_or_create(&ReasonLabel { reason: reason.as_str() }).set(whole(count));
     }
+
+    /// A status of an object of this kind was written, or (`false`) could not be.
+    pub fn status_written(&self, kind: Kind, done: bool) {
+        let labels = WriteLabels { kind: kind.as_str(), result: if done { "ok" } else { "failed" } };
+        self.status_writes.get_or_create(&labels).inc();
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -407,6 +415,12 @@ struct BarrierLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnitLabel {
     unit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    kind: &'static str,
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 use tailscale_gateway::snapshot::TypeUrl;
 use tailscale_gateway_proto::envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{client::Grpc, codegen::http::uri::PathAndQuery, transport::Endpoint};
 use tonic_prost::ProstCodec;
@@ -78,10 +78,12 @@ impl Received {
 
 /// An Envoy's subscriptions to endpoints: the names of its clusters.
 pub(crate) async fn cluster_names(server: SocketAddr) -> Result<(Vec<String>, usize)> {
-    let mut stream = Stream::open(server, "names").await?;
+    let mut stream = Stream::open(server, "names", TypeUrl::Cluster).await?;
     let mut counted = Vec::new();
     for type_url in [TypeUrl::Cluster, TypeUrl::Listener] {
-        stream.subscribe(type_url, Vec::new());
+        if type_url != TypeUrl::Cluster {
+            stream.subscribe(type_url, Vec::new());
+        }
         // A server may send them in several responses; the last is the one after which it is silent.
         let mut names: Vec<String> = Vec::new();
         loop {
@@ -97,6 +99,9 @@ pub(crate) async fn cluster_names(server: SocketAddr) -> Result<(Vec<String>, us
     Ok((counted.pop().unwrap_or_default(), listeners))
 }
 
+/// How many Envoys connect at once: a listener's queue is finite.
+static CONNECTING: Semaphore = Semaphore::const_new(64);
+
 /// Runs an Envoy that subscribes to everything; ends when the server ends the stream.
 pub(crate) async fn run(
     server: SocketAddr,
@@ -104,8 +109,9 @@ pub(crate) async fn run(
     clusters: Arc<Vec<String>>,
     received: Arc<Received>,
 ) -> Result {
-    let mut stream = Stream::open(server, &format!("envoy-{number}")).await?;
-    stream.subscribe(TypeUrl::Cluster, Vec::new());
+    let connecting = CONNECTING.acquire().await?;
+    let mut stream = Stream::open(server, &format!("envoy-{number}"), TypeUrl::Cluster).await?;
+    drop(connecting);
     // As Envoy does, the rest when it has the clusters, of which a server may send some at a time.
     let mut missing = clusters.len();
     let mut names = Some(clusters);
@@ -126,11 +132,11 @@ pub(crate) async fn run(
 struct Stream {
     requests: mpsc::UnboundedSender<DeltaDiscoveryRequest>,
     responses: tonic::Streaming<Response>,
-    node: Option<Node>,
 }
 
 impl Stream {
-    async fn open(server: SocketAddr, id: &str) -> Result<Self> {
+    /// Opens a stream that begins with a wildcard subscription to a type.
+    async fn open(server: SocketAddr, id: &str, first: TypeUrl) -> Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{server}"))?
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(1 << 20)
@@ -141,16 +147,18 @@ impl Stream {
         let (requests, receiver) = mpsc::unbounded_channel();
         let codec = ProstCodec::<DeltaDiscoveryRequest, Response>::default();
         let path = PathAndQuery::from_static(DELTA_ADS);
-        let opening = grpc.streaming(tonic::Request::new(UnboundedReceiverStream::new(receiver)), path, codec);
-        let responses = opening.await?.into_inner();
         let cluster = world::gateway().to_string();
         let node = Some(Node { id: id.to_owned(), cluster, user_agent_name: "envoy".to_owned(), ..Default::default() });
-        Ok(Self { requests, responses, node })
+        let type_url = first.as_str().to_owned();
+        requests.send(DeltaDiscoveryRequest { node, type_url, ..Default::default() }).expect("its receiver is here");
+        // Some servers send nothing, not even headers, before they have something to say.
+        let opening = grpc.streaming(tonic::Request::new(UnboundedReceiverStream::new(receiver)), path, codec);
+        let responses = opening.await?.into_inner();
+        Ok(Self { requests, responses })
     }
 
     fn subscribe(&mut self, type_url: TypeUrl, names: Vec<String>) {
         let request = DeltaDiscoveryRequest {
-            node: self.node.take(),
             type_url: type_url.as_str().to_owned(),
             resource_names_subscribe: names,
             ..Default::default()

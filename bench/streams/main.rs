@@ -29,6 +29,10 @@ use tailscale_gateway::snapshot::{Resource, Snapshot, TypeUrl};
 use tailscale_gateway_proto::{envoy::service::discovery::v3::DiscoveryResponse, google::protobuf::Any};
 use world::{Kind, Served, World, gateway};
 
+/// The allocator of the program itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Either way of being wrong ends the program.
 type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 

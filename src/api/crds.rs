@@ -5,8 +5,8 @@ use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-    TailscaleServices, TailscaleTailnet,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
+    TailscaleService, TailscaleServices, TailscaleTailnet, tailscale::PARAMETERS_RULES,
 };
 
 /// The definitions of our kinds, always in the same order.
@@ -39,9 +39,18 @@ fn documents() -> Vec<Value> {
     // Costs nothing that depends on the object, so the API server's limits for such rules are far.
     gateway["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
         json!([{ "rule": "has(self.tailnets) || has(self.tailnetRef)", "message": "tailnets has to name a tailnet" }]);
+    let mut parameters = tidy(&TailscaleGatewayParameters::crd());
+    let spec = &mut parameters["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    for rule in PARAMETERS_RULES {
+        let place = if rule.field.is_empty() { &mut *spec } else { &mut spec["properties"][rule.field] };
+        let rules = place.as_object_mut().expect("the fields that rules name exist").entry("x-kubernetes-validations");
+        let rules = rules.or_insert_with(|| json!([])).as_array_mut().expect("made as a list, here and nowhere else");
+        rules.push(json!({ "rule": rule.cel, "message": rule.message }));
+    }
     vec![
         tidy(&TailscaleTailnet::crd()),
         gateway,
+        parameters,
         tidy(&TailscaleEndpoints::crd()),
         tidy(&TailscaleRoutePolicy::crd()),
         tidy(&TailscaleProxyGroup::crd()),

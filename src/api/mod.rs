@@ -27,6 +27,6 @@ pub use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-pub use object::Object;
+pub use object::{Object, Observed};
 pub use parse::{Finding, Parsed, parse};
 pub use tailscale::*;

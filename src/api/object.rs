@@ -4,10 +4,23 @@ use std::sync::Arc;
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-    TailscaleServices, TailscaleTailnet,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
+    TailscaleService, TailscaleServices, TailscaleTailnet,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
+
+/// What an API server holds of an object besides what is compiled: what a writer has to know before it writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`: a write that names it fails when the object has changed since.
+    pub resource_version: String,
+    /// `metadata.finalizers`.
+    pub finalizers: Vec<String>,
+    /// `status`; null when there is none.
+    pub status: serde_json::Value,
+}
 
 macro_rules! objects {
     ($($kind:ident($object:ident),)*) => {
@@ -63,6 +76,7 @@ objects! {
     ConfigMap(ConfigMap),
     TailscaleTailnet(TailscaleTailnet),
     TailscaleGateway(TailscaleGateway),
+    TailscaleGatewayParameters(TailscaleGatewayParameters),
     TailscaleEndpoints(TailscaleEndpoints),
     TailscaleRoutePolicy(TailscaleRoutePolicy),
     TailscaleProxyGroup(TailscaleProxyGroup),

@@ -9,12 +9,13 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, ReferenceGrant, Secret,
-    Service, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-    TailscaleServices, TailscaleTailnet,
+    Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
+    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
     explain::{explain, shown},
     gateway_api::{gateway_rules, route_rules},
     path::FieldPath,
     schema::schema,
+    tailscale::PARAMETERS_RULES,
 };
 use crate::model::{Kind, Reason};
 
@@ -271,6 +272,14 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
                 found.refuse("spec.tailnets", "has to name a tailnet");
             }
             gateway.into()
+        }
+        Kind::TailscaleGatewayParameters => {
+            let parameters = read::<TailscaleGatewayParameters>(value, found)?;
+            for rule in PARAMETERS_RULES.iter().filter(|rule| !(rule.holds)(&parameters.spec)) {
+                let dot = if rule.field.is_empty() { "" } else { "." };
+                found.refuse(format!("spec{dot}{}", rule.field), rule.message);
+            }
+            parameters.into()
         }
         Kind::TailscaleEndpoints => read::<TailscaleEndpoints>(value, found)?.into(),
         Kind::TailscaleRoutePolicy => read::<TailscaleRoutePolicy>(value, found)?.into(),

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-    TailscaleServices, TailscaleTailnet,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
+    TailscaleService, TailscaleServices, TailscaleTailnet,
     crds::{schema_of, tidy_schema},
 };
 use crate::model::Kind;
@@ -46,6 +46,7 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::ConfigMap => builtin::<ConfigMap>(),
             Kind::TailscaleTailnet => custom::<TailscaleTailnet>(),
             Kind::TailscaleGateway => custom::<TailscaleGateway>(),
+            Kind::TailscaleGatewayParameters => custom::<TailscaleGatewayParameters>(),
             Kind::TailscaleEndpoints => custom::<TailscaleEndpoints>(),
             Kind::TailscaleRoutePolicy => custom::<TailscaleRoutePolicy>(),
             Kind::TailscaleProxyGroup => custom::<TailscaleProxyGroup>(),

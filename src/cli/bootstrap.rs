@@ -89,7 +89,7 @@ fn absolute(path: &Path) -> Result<String, BootstrapError> {
 }
 
 /// The host's name, which is the pod's in a cluster, and eight hexadecimal digits that no other Envoy there has.
-fn new_node_id() -> String {
+pub fn new_node_id() -> String {
     let host = gethostname::gethostname();
     // The standard library has no random numbers, but its hashers have random keys.
     let random = RandomState::new().build_hasher().finish() as u32;

@@ -2,7 +2,7 @@
 //!
 //! Beside `app`, which wires what serves and never ends by itself. Never listens, never watches, never logs.
 
-mod bootstrap;
+pub mod bootstrap;
 pub mod certificates;
 mod output;
 pub mod translate;

@@ -8,10 +8,10 @@ use crate::{
     api::Object,
     compile::{Compiler, Settings},
     dump::{self, DumpError},
-    model::ObjectName,
+    model::{ObjectName, Programmed},
     pipeline::{Pipeline, Reports},
     snapshot::{SnapshotCache, TypeUrl},
-    status::{Programmed, status},
+    status::status,
     store::Change,
 };
 

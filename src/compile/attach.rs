@@ -30,6 +30,8 @@ pub(super) struct BoundParent {
     pub(super) target: ParentTarget,
     /// The tables that the route stands in through this reference, sorted; or why there are none.
     pub(super) tables: Result<Vec<RouteTableName>, Problem>,
+    /// Whether there is such a Gateway.
+    pub(super) exists: bool,
 }
 
 /// Attaches a route, and states it for each of its domains and listeners.
@@ -44,11 +46,13 @@ pub(super) fn binding(name: &ObjectName, world: &mut World<'_>) -> Output<Compil
             }
             let gateway = referred(&key, parent.namespace.as_deref(), &parent.name);
             let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
+            let mut exists = true;
             let tables = if listeners.ours {
                 attach(&key, &route, place, parent, &gateway, &listeners, world, &mut facts)
             } else if world.object::<Gateway>(&gateway).is_some() {
                 continue;
             } else {
+                exists = false;
                 let message = format!("there is no Gateway {gateway}");
                 Err(Problem::new(
                     key.clone(),
@@ -57,7 +61,7 @@ pub(super) fn binding(name: &ObjectName, world: &mut World<'_>) -> Output<Compil
                     message,
                 ))
             };
-            parents.push(BoundParent { target: target(parent), tables });
+            parents.push(BoundParent { target: target(parent), tables, exists });
         }
     }
     Output { value: Made::Binding(Arc::new(Binding { parents })), facts }

@@ -9,30 +9,35 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{
-    CONTROLLER_NAME, Compiler, DEFAULT_CLASS, Fact, Made, OutputKey, Settings, Topic, World, hostname,
+    Compiler, Fact, Made, OutputKey, Settings, Topic, World, hostname,
     objects::generation,
     reference::{not_permitted, permitted, referred},
 };
 use crate::{
-    api::{FromNamespaces, FrontendValidationMode, Gateway, GatewayClass, Listener, SecretObjectReference, TlsMode},
+    api::{
+        AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, SecretObjectReference, TlsMode,
+    },
+    gateways::{Infrastructure, bound_port, class_is_ours, gateway_parameters, infrastructure},
     model::{DomainBucket, Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
     store::Output,
 };
 
-/// What is added to ports below 1024 unless Envoy may bind them.
-const PRIVILEGED_OFFSET: u16 = 10_000;
-
 /// What a Gateway's specification comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GatewayListeners {
-    /// The Gateway's class is ours; nothing else is filled in when it is not.
+    /// The Gateway's class is ours.
     pub ours: bool,
+    /// There is such a Gateway, and its class is another controller's. Only its HTTP and HTTPS listeners are filled in then,
+    /// with what decides where tailnet endpoints are offered.
+    pub foreign: bool,
     /// The Gateway's `metadata.generation`.
     pub generation: i64,
     /// Where listeners are bound, without what others include; nowhere when empty.
     pub addresses: Vec<IpAddr>,
     /// The author asked for these addresses.
     pub addresses_asked: bool,
+    /// How requests are logged.
+    pub access_log: AccessLogParameters,
     /// What is wrong with the Gateway itself.
     pub problems: Vec<Problem>,
     /// The listeners in their author's order.
@@ -93,33 +98,38 @@ impl GatewayListeners {
     }
 }
 
-/// Whether Gateways of a class are ours to serve.
-pub(super) fn class_is_ours(class: &str, world: &mut World<'_>) -> bool {
-    match world.object::<GatewayClass>(&ObjectName::new("", class)) {
-        Some(class) => class.spec.controller_name == CONTROLLER_NAME,
-        None => class == DEFAULT_CLASS,
-    }
-}
-
 /// Checks a Gateway's listeners, and states the domains that stand in their tables because of them.
 pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
     let mut made = GatewayListeners {
         ours: false,
+        foreign: false,
         generation: 0,
         addresses: Vec::new(),
         addresses_asked: false,
+        access_log: AccessLogParameters::default(),
         problems: Vec::new(),
         listeners: Vec::new(),
     };
     let key = ObjectKey::new(Kind::Gateway, name.clone());
     let Some(gateway) = world.object::<Gateway>(name) else { return Output::plain(Made::Listeners(Arc::new(made))) };
     made.generation = generation(&gateway.metadata);
-    if !class_is_ours(&gateway.spec.gateway_class_name, world) {
+    if !class_is_ours(&gateway.spec.gateway_class_name, settings.in_cluster, world) {
+        made.foreign = true;
+        if settings.hosting.is_some() {
+            made.listeners = gateway.spec.listeners.iter().filter_map(foreign).collect();
+        }
         return Output::plain(Made::Listeners(Arc::new(made)));
     }
     made.ours = true;
+    let parameters = gateway_parameters(name, &gateway, world);
+    made.problems.extend(parameters.problems);
+    made.access_log = parameters.spec.access_log.unwrap_or_default();
     addresses(&key, &gateway, &mut made);
-    not_acted_on(&key, &gateway, &mut made.problems);
+    if settings.in_cluster && infrastructure(&gateway) != Ok(Infrastructure::External) {
+        made.addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        made.addresses_asked = false;
+    }
+    not_acted_on(settings, &key, &gateway, &mut made.problems);
     for (place, listener) in gateway.spec.listeners.iter().enumerate() {
         let mut checked = check(settings, &key, place, listener, world);
         client_certificates(&key, &gateway, place, &mut checked);
@@ -196,7 +206,16 @@ fn client_certificates(key: &ObjectKey, gateway: &Gateway, place: usize, listene
     }
 }
 
-fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
+fn not_acted_on(settings: &Settings, key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>) {
+    if let Some(infrastructure) = gateway.spec.infrastructure.as_ref().filter(|_| !settings.in_cluster) {
+        for (field, map) in [("labels", &infrastructure.labels), ("annotations", &infrastructure.annotations)] {
+            if !map.is_empty() {
+                let message = "Envoys are created for a Gateway in a cluster only; here the field has no effect";
+                let field = format!("spec.infrastructure.{field}");
+                problems.push(Problem::new(key.clone(), field, Reason::NotActedOn, message));
+            }
+        }
+    }
     let mut note = |field: &str, what: &str| {
         let message = format!("{what} is not supported yet; the field has no effect");
         problems.push(Problem::new(key.clone(), field, Reason::NotActedOn, message));
@@ -211,9 +230,6 @@ fn not_acted_on(key: &ObjectKey, gateway: &Gateway, problems: &mut Vec<Problem>)
     }
     if gateway.spec.allowed_listeners.as_ref().is_some_and(|allowed| allowed.namespaces.from != FromNamespaces::None) {
         note("spec.allowedListeners", "adding listeners through a ListenerSet");
-    }
-    if gateway.spec.infrastructure.is_some() {
-        note("spec.infrastructure", "creating Envoys for a Gateway");
     }
     if gateway.spec.default_scope.is_some() {
         note("spec.defaultScope", "being a default Gateway");
@@ -238,8 +254,7 @@ fn check(
         let message = format!("protocol {} is not supported; use HTTP or HTTPS", listener.protocol);
         problem(".protocol", Reason::UnsupportedProtocol, message);
     }
-    let privileged = listener.port < 1024 && !settings.privileged_ports;
-    let bound_port = if privileged { listener.port + PRIVILEGED_OFFSET } else { listener.port };
+    let bound_port = bound_port(listener.port, settings.privileged_ports);
     let mut certificates = Vec::new();
     let mut tls_ok = true;
     match (&listener.tls, https) {
@@ -301,11 +316,7 @@ fn check(
         port: listener.port,
         bound_port,
         https,
-        hostname: listener
-            .hostname
-            .as_deref()
-            .filter(|hostname| !hostname.is_empty())
-            .map(|hostname| hostname.to_ascii_lowercase().into()),
+        hostname: hostname_of(listener),
         from: namespaces.from,
         selector: namespaces.selector.clone(),
         kinds,
@@ -313,6 +324,34 @@ fn check(
         served: protocol_ok && tls_ok && !no_selector,
         problems,
     }
+}
+
+/// A listener of a Gateway of another controller, which looks to the rest of it.
+fn foreign(listener: &Listener) -> Option<ListenerSpec> {
+    let https = match listener.protocol.as_str() {
+        "HTTP" => false,
+        "HTTPS" => true,
+        _ => return None,
+    };
+    let namespaces = &listener.allowed_routes.namespaces;
+    Some(ListenerSpec {
+        name: listener.name.as_str().into(),
+        port: listener.port,
+        bound_port: listener.port,
+        https,
+        hostname: hostname_of(listener),
+        from: namespaces.from,
+        selector: namespaces.selector.clone(),
+        kinds: Vec::new(),
+        certificates: Vec::new(),
+        served: true,
+        problems: Vec::new(),
+    })
+}
+
+fn hostname_of(listener: &Listener) -> Option<Arc<str>> {
+    let hostname = listener.hostname.as_deref().filter(|hostname| !hostname.is_empty());
+    hostname.map(|hostname| hostname.to_ascii_lowercase().into())
 }
 
 fn certificate(

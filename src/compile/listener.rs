@@ -31,8 +31,9 @@ use tailscale_gateway_proto::{
     google::protobuf::{Any, BoolValue, Duration},
 };
 
-use super::{CORS_FILTER, ListenerSpec, OutputKey, World, hostname};
+use super::{CORS_FILTER, ListenerSpec, OutputKey, World, access_log::access_log, hostname};
 use crate::{
+    api::AccessLogParameters,
     model::{ObjectName, listener_name, secret_name},
     snapshot::{Resource, TypeUrl},
 };
@@ -45,6 +46,7 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
     for listener in &here {
         world.keep(OutputKey::RouteTable(listener.table(gateway)));
     }
+    let log = &listeners.access_log;
     let name = listener_name(gateway, port);
     let mut addresses = listeners.addresses.iter().map(|ip| address(*ip, first.bound_port));
     let message = Listener {
@@ -55,9 +57,9 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
             .collect(),
         stat_prefix: format!("port_{port}"),
         filter_chains: if first.https {
-            here.iter().map(|listener| https_chain(gateway, listener)).collect()
+            here.iter().map(|listener| https_chain(gateway, listener, log)).collect()
         } else {
-            vec![FilterChain { filters: vec![connection_manager(gateway, first)], ..Default::default() }]
+            vec![FilterChain { filters: vec![connection_manager(gateway, first, log)], ..Default::default() }]
         },
         listener_filters: if first.https { vec![tls_inspector()] } else { Vec::new() },
         ..Default::default()
@@ -93,7 +95,7 @@ fn address(ip: IpAddr, port: u16) -> Address {
     }
 }
 
-fn https_chain(gateway: &ObjectName, listener: &ListenerSpec) -> FilterChain {
+fn https_chain(gateway: &ObjectName, listener: &ListenerSpec, log: &AccessLogParameters) -> FilterChain {
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
@@ -113,7 +115,7 @@ fn https_chain(gateway: &ObjectName, listener: &ListenerSpec) -> FilterChain {
             server_names: server_names.map(ToString::to_string).collect(),
             ..Default::default()
         }),
-        filters: vec![connection_manager(gateway, listener)],
+        filters: vec![connection_manager(gateway, listener, log)],
         transport_socket: Some(tailscale_gateway_proto::envoy::config::core::v3::TransportSocket {
             name: "envoy.transport_sockets.tls".to_owned(),
             config_type: Some(
@@ -135,7 +137,7 @@ fn tls_inspector() -> ListenerFilter {
 }
 
 /// The settings are those that Envoy's "configuring Envoy as an edge proxy" asks for.
-fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec) -> Filter {
+fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec, log: &AccessLogParameters) -> Filter {
     let table = listener.table(gateway).to_string();
     let http_filter = |name: &str, config: Any| HttpFilter {
         name: name.to_owned(),
@@ -151,6 +153,7 @@ fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec) -> Filter {
             http_filter("envoy.filters.http.router", any(&Router::default())),
         ],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
+        access_log: access_log(log).into_iter().collect(),
         use_remote_address: Some(BoolValue { value: true }),
         normalize_path: Some(BoolValue { value: true }),
         merge_slashes: true,

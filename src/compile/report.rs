@@ -3,20 +3,21 @@
 use std::collections::BTreeSet;
 
 use super::{
-    CONTROLLER_NAME, Fact, OutputKey, Settings, Topic, World,
+    Fact, OutputKey, Settings, Topic, World,
     cluster::{endpoint_target, health_check_problem},
-    gateway::class_is_ours,
     objects::generation,
     scope::{EndpointConflict, unknown_tailnet},
 };
 use crate::{
     api::{
-        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleProxyGroup, TailscaleRoutePolicy,
-        TailscaleService, TailscaleServices, TailscaleTailnet,
+        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
+        TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+        TargetReference,
     },
+    gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
     model::{
-        ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName, ObjectReport, ParentReport, Problem,
-        Reason, Report, RouteReport,
+        ClassReport, Details, EndpointDetails, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName,
+        ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
     },
     store::Stored,
 };
@@ -28,12 +29,20 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::Gateway => gateway(object, world),
         Kind::HttpRoute => route(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
-        Kind::TailscaleGateway => tailscale_gateway(object, world),
+        Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
+        Kind::TailscaleGatewayParameters => parameters(settings, object, world),
         Kind::TailscaleTailnet => tailnet(object, world),
-        Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies"),
-        Kind::TailscaleProxyGroup => inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies"),
-        Kind::TailscaleService => inert::<TailscaleService>(object, world, "sharing VIP services"),
-        Kind::TailscaleServices => inert::<TailscaleServices>(object, world, "sharing VIP services"),
+        Kind::TailscaleRoutePolicy => inert::<TailscaleRoutePolicy>(object, world, "enforcing route policies", targets),
+        Kind::TailscaleProxyGroup => {
+            inert::<TailscaleProxyGroup>(object, world, "running tailnet proxies", |_| Details::None)
+        }
+        Kind::TailscaleService => {
+            let backends = |service: &TailscaleService| Details::Backends(service.spec.backends.len());
+            inert(object, world, "sharing VIP services", backends)
+        }
+        Kind::TailscaleServices => {
+            inert::<TailscaleServices>(object, world, "sharing VIP services", |_| Details::Backends(0))
+        }
         _ => None,
     }
 }
@@ -43,11 +52,7 @@ fn class(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     if class.spec.controller_name != CONTROLLER_NAME {
         return None;
     }
-    let mut problems = Vec::new();
-    if let Some(parameters) = &class.spec.parameters_ref {
-        let message = format!("parameters of kind {} are not supported; remove the reference", parameters.kind);
-        problems.push(Problem::new(object.clone(), "spec.parametersRef", Reason::InvalidParameters, message));
-    }
+    let problems = class_problem(object, &class, world).into_iter().collect();
     Some(Report::Class(ClassReport { object: object.clone(), generation: generation(&class.metadata), problems }))
 }
 
@@ -114,7 +119,14 @@ fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
             problems.extend(new);
         }
         let served = !tables.is_empty();
-        parents.push(ParentReport { parent: parent.target.clone(), refused, served, problems, any_rule_valid });
+        parents.push(ParentReport {
+            parent: parent.target.clone(),
+            exists: parent.exists,
+            refused,
+            served,
+            problems,
+            any_rule_valid,
+        });
     }
     Some(Report::Route(RouteReport { object: object.clone(), generation: generation(&route.metadata), parents }))
 }
@@ -160,7 +172,19 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         problems.push(Problem::new(object.clone(), "spec.tailnet", Reason::TailnetNotFound, message));
     }
     problems.extend(endpoints_not_acted_on(object, &endpoints));
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&endpoints.metadata), problems }))
+    let details = endpoints.spec.endpoints.iter().map(|endpoint| EndpointDetails {
+        name: endpoint.name.clone(),
+        tailscale_ip: endpoint.tailscale_ip.clone().unwrap_or_default(),
+        tags: endpoint.tags.clone(),
+        weight: i32::try_from(endpoint.weight).unwrap_or(i32::MAX),
+        external_target: endpoint.external_target.clone(),
+    });
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&endpoints.metadata),
+        problems,
+        details: Details::Endpoints(details.collect()),
+    }))
 }
 
 fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) -> Vec<Problem> {
@@ -189,9 +213,10 @@ fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) ->
     .collect()
 }
 
-fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let gateway = world.object::<TailscaleGateway>(&object.name)?;
     let mut problems = Vec::new();
+    let mut egress_routes = 0;
     let target = &gateway.spec.gateway_ref;
     let name = super::reference::referred(object, target.namespace.as_deref(), &target.name);
     match world.object::<crate::api::Gateway>(&name) {
@@ -203,15 +228,20 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
             let message = format!("there is no Gateway {name}");
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));
         }
-        Some(target) if !class_is_ours(&target.spec.gateway_class_name, world) => {
+        Some(target)
+            if settings.hosting.is_none()
+                && !class_is_ours(&target.spec.gateway_class_name, settings.in_cluster, world) =>
+        {
             let message = format!(
-                "Gateway {name} is of class {}, which another controller serves; it gets no routes from here yet",
+                "Gateway {name} is of class {}, which another controller serves; it gets no routes from here: if that is an \
+                 Envoy Gateway, start with --extension-listen and have it ask here",
                 target.spec.gateway_class_name
             );
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::NotActedOn, message));
         }
         Some(_) => {
             let scope = world.output(&OutputKey::Scope(name.clone())).scope();
+            egress_routes = scope.endpoints.iter().filter(|endpoint| endpoint.via == object.name).count();
             problems.extend(scope.problems.iter().filter(|problem| problem.object == *object).cloned());
         }
     }
@@ -246,14 +276,56 @@ fn tailscale_gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report
             problems.push(Problem::new(object.clone(), field, Reason::NotActedOn, message));
         }
     };
-    note(gateway.spec.extension_server.is_some(), "spec.extensionServer", "the extension server is not there yet");
+    note(
+        gateway.spec.extension_server.is_some(),
+        "spec.extensionServer",
+        "this program is the extension server itself and is set up by its own flags",
+    );
     note(
         gateway.spec.route_discovery.is_some(),
         "spec.routeDiscovery",
         "discovery of subnet routes is not acted on yet",
     );
     note(gateway.spec.proxy_group.is_some(), "spec.proxyGroup", "running tailnet proxies is not acted on yet");
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&gateway.metadata), problems }))
+    let names = super::scope::tailnets(&gateway).into_iter().map(|tailnet| tailnet.alias.into()).collect();
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&gateway.metadata),
+        problems,
+        details: Details::Tailnets { names, egress_routes },
+    }))
+}
+
+fn targets(policy: &TailscaleRoutePolicy) -> Details {
+    let target = |target: &TargetReference| TargetDetails {
+        group: target.group.clone().unwrap_or_else(|| match target.kind.starts_with("Tailscale") {
+            true => Kind::TailscaleTailnet.group().to_owned(),
+            false => Kind::Gateway.group().to_owned(),
+        }),
+        kind: target.kind.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+    };
+    Details::Targets(policy.spec.target_refs.iter().map(target).collect())
+}
+
+fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let parameters = world.object::<TailscaleGatewayParameters>(&object.name)?;
+    let mut problems: Vec<Problem> = object_problems(&parameters.spec)
+        .into_iter()
+        .map(|(field, problem)| Problem::new(object.clone(), field, Reason::UnsupportedValue, problem.to_string()))
+        .collect();
+    let rest = TailscaleGatewayParametersSpec { access_log: None, ..parameters.spec.clone() };
+    if !settings.in_cluster && rest != TailscaleGatewayParametersSpec::default() {
+        let message = "Envoys are created for a Gateway in a cluster only; here accessLog alone has an effect";
+        problems.push(Problem::new(object.clone(), "spec", Reason::NotActedOn, message));
+    }
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&parameters.metadata),
+        problems,
+        details: Details::None,
+    }))
 }
 
 /// So far a TailscaleTailnet says what a tailnet is called.
@@ -261,16 +333,32 @@ fn tailnet(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let found = world.object::<TailscaleTailnet>(&object.name)?;
     let message = "talking to the Tailscale API is not acted on yet; of this object only the tailnet's name is used";
     let problems = vec![Problem::new(object.clone(), "", Reason::NotActedOn, message)];
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(&found.metadata), problems }))
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(&found.metadata),
+        problems,
+        details: Details::None,
+    }))
 }
 
 /// The report of a kind that later work acts on: accepted and checked, and it says so.
-fn inert<T>(object: &ObjectKey, world: &mut World<'_>, what: &str) -> Option<Report>
+fn inert<T>(
+    object: &ObjectKey,
+    world: &mut World<'_>,
+    what: &str,
+    details: impl FnOnce(&T) -> Details,
+) -> Option<Report>
 where
     T: Stored + kube::Resource,
 {
     let found = world.object::<T>(&object.name)?;
     let message = format!("{what} is not acted on yet; the object is valid and has no effect");
     let problems = vec![Problem::new(object.clone(), "", Reason::NotActedOn, message)];
-    Some(Report::Object(ObjectReport { object: object.clone(), generation: generation(found.meta()), problems }))
+    let details = details(&found);
+    Some(Report::Object(ObjectReport {
+        object: object.clone(),
+        generation: generation(found.meta()),
+        problems,
+        details,
+    }))
 }

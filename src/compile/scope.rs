@@ -34,6 +34,8 @@ pub struct Scope {
 /// An endpoint with a route.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ScopedEndpoint {
+    /// The TailscaleGateway that offers it.
+    pub(super) via: ObjectName,
     pub(super) object: ObjectName,
     pub(super) endpoint: Arc<str>,
     /// The path prefix in all virtual hosts of the listeners, without a slash at the end; none there when empty.
@@ -87,7 +89,8 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
-    if listeners.ours {
+    // Of a Gateway that is neither ours nor foreign there are no listeners.
+    if listeners.ours || !listeners.listeners.is_empty() {
         for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
             let object = world.object::<TailscaleGateway>(&name);
             if let Some(object) = object.filter(|object| object.spec.gateway_ref.kind == Kind::Gateway.as_str()) {
@@ -109,7 +112,7 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
         }
     }
     let (endpoints, mut facts) = settle(gateway, candidates);
-    for endpoint in &endpoints {
+    for endpoint in endpoints.iter().filter(|_| listeners.ours) {
         for listener in listeners.served().filter(|listener| endpoint.listeners.contains(&listener.name)) {
             let domain = endpoint
                 .host
@@ -127,7 +130,7 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
 #[derive(Clone, Copy)]
 pub(super) struct Tailnet<'a> {
     /// What the TailscaleGateway calls it.
-    alias: &'a str,
+    pub(super) alias: &'a str,
     /// The name of the TailscaleTailnet.
     pub(super) object: &'a str,
     /// The field that names it.
@@ -219,6 +222,7 @@ fn attach(
                         created: created(&object.metadata),
                         place: at,
                         scoped: ScopedEndpoint {
+                            via: tailscale_gateway.clone(),
                             object: name.clone(),
                             endpoint: endpoint.name.as_str().into(),
                             prefix: prefix.into(),

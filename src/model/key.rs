@@ -27,6 +27,8 @@ pub enum Kind {
     TailscaleTailnet,
     /// `gateway.tailscale.com/v1alpha1` TailscaleGateway.
     TailscaleGateway,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleGatewayParameters.
+    TailscaleGatewayParameters,
     /// `gateway.tailscale.com/v1alpha1` TailscaleEndpoints.
     TailscaleEndpoints,
     /// `gateway.tailscale.com/v1alpha1` TailscaleRoutePolicy.
@@ -46,7 +48,7 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
@@ -58,6 +60,7 @@ impl Kind {
         Kind::ConfigMap,
         Kind::TailscaleTailnet,
         Kind::TailscaleGateway,
+        Kind::TailscaleGatewayParameters,
         Kind::TailscaleEndpoints,
         Kind::TailscaleRoutePolicy,
         Kind::TailscaleProxyGroup,
@@ -98,12 +101,55 @@ impl Kind {
             Kind::ConfigMap => "ConfigMap",
             Kind::TailscaleTailnet => "TailscaleTailnet",
             Kind::TailscaleGateway => "TailscaleGateway",
+            Kind::TailscaleGatewayParameters => "TailscaleGatewayParameters",
             Kind::TailscaleEndpoints => "TailscaleEndpoints",
             Kind::TailscaleRoutePolicy => "TailscaleRoutePolicy",
             Kind::TailscaleProxyGroup => "TailscaleProxyGroup",
             Kind::TailscaleService => "TailscaleService",
             Kind::TailscaleServices => "TailscaleServices",
         }
+    }
+
+    /// The resource's name in the API server's paths, such as `httproutes`.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Kind::GatewayClass => "gatewayclasses",
+            Kind::Gateway => "gateways",
+            Kind::HttpRoute => "httproutes",
+            Kind::ReferenceGrant => "referencegrants",
+            Kind::Namespace => "namespaces",
+            Kind::Service => "services",
+            Kind::EndpointSlice => "endpointslices",
+            Kind::Secret => "secrets",
+            Kind::ConfigMap => "configmaps",
+            Kind::TailscaleTailnet => "tailscaletailnets",
+            Kind::TailscaleGateway => "tailscalegateways",
+            Kind::TailscaleGatewayParameters => "tailscalegatewayparameters",
+            Kind::TailscaleEndpoints => "tailscaleendpoints",
+            Kind::TailscaleRoutePolicy => "tailscaleroutepolicies",
+            Kind::TailscaleProxyGroup => "tailscaleproxygroups",
+            Kind::TailscaleService => "tailscaleservice",
+            Kind::TailscaleServices => "tailscaleservices",
+        }
+    }
+
+    /// Whether a cluster holds many objects of this kind that are none of our business, and that may be secret: only those
+    /// that some output reads are fetched.
+    pub fn is_on_demand(self) -> bool {
+        matches!(self, Kind::Secret | Kind::ConfigMap)
+    }
+
+    /// Whether this program writes the status of objects of this kind, all or a part of it.
+    pub fn has_our_status(self) -> bool {
+        !matches!(
+            self,
+            Kind::ReferenceGrant
+                | Kind::Namespace
+                | Kind::Service
+                | Kind::EndpointSlice
+                | Kind::Secret
+                | Kind::ConfigMap
+        )
     }
 
     /// Whether objects of this kind live in a namespace.

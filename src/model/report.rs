@@ -46,6 +46,19 @@ impl Report {
     }
 }
 
+/// What the Envoys of a Gateway say about its configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programmed {
+    /// None has acknowledged it yet.
+    Pending,
+    /// All that are connected have.
+    Acknowledged,
+    /// One refused it, in these words.
+    Refused(String),
+    /// The Envoys, or what stands in front of them, could not be created or changed, for this reason.
+    NotProvisioned(String),
+}
+
 /// The findings about a GatewayClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassReport {
@@ -103,6 +116,8 @@ pub struct RouteReport {
 pub struct ParentReport {
     /// The parent, as the route refers to it.
     pub parent: ParentTarget,
+    /// Whether there is such a Gateway.
+    pub exists: bool,
     /// Why the parent does not take the route; nothing when it does.
     pub refused: Option<Problem>,
     /// Whether some listener serves the route, so that all of it was looked at.
@@ -140,4 +155,55 @@ pub struct ObjectReport {
     pub generation: i64,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+    /// What else its status says.
+    pub details: Details,
+}
+
+/// What the status of an object of ours says besides conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Details {
+    /// Nothing.
+    #[default]
+    None,
+    /// Of a TailscaleEndpoints: its endpoints.
+    Endpoints(Vec<EndpointDetails>),
+    /// Of a TailscaleGateway.
+    Tailnets {
+        /// What it calls its tailnets.
+        names: Vec<Arc<str>>,
+        /// How many routes to tailnet endpoints its Gateway has because of it.
+        egress_routes: usize,
+    },
+    /// Of a TailscaleRoutePolicy: its targets.
+    Targets(Vec<TargetDetails>),
+    /// Of a TailscaleService or a TailscaleServices: how many backends it has.
+    Backends(usize),
+}
+
+/// An endpoint of a TailscaleEndpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointDetails {
+    /// Its name.
+    pub name: String,
+    /// Its address in the tailnet; may be empty.
+    pub tailscale_ip: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its share of the requests.
+    pub weight: i32,
+    /// Where its requests go.
+    pub external_target: Option<String>,
+}
+
+/// A target of a policy, as the policy refers to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetDetails {
+    /// `group`.
+    pub group: String,
+    /// `kind`.
+    pub kind: String,
+    /// `namespace`, when set.
+    pub namespace: Option<String>,
+    /// `name`.
+    pub name: String,
 }

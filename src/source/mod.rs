@@ -5,6 +5,7 @@
 pub mod file_set;
 pub mod files;
 mod kinds;
+pub mod kubernetes;
 mod located;
 pub mod manifest;
 mod object;
@@ -15,5 +16,6 @@ mod watch;
 
 pub use file_set::FileSet;
 pub use files::FileWorld;
+pub use kubernetes::{ClusterUpdate, Health, KindState, KubernetesSource};
 pub use located::{Located, Subject};
 pub use watch::{FileSource, SourceUpdate, StartError, read_all};

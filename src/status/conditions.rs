@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
 
+use super::fields::fields;
 use crate::model::{
-    ClassReport, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget, Problem,
-    Reason, Report, RouteReport, Severity,
+    ClassReport, Details, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget,
+    Problem, Programmed, Reason, Report, RouteReport, Severity,
 };
 
 /// Whether a condition holds.
@@ -45,17 +46,6 @@ pub struct Condition {
     pub observed_generation: i64,
 }
 
-/// What the Envoys of a Gateway say about its configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Programmed {
-    /// None has acknowledged it yet.
-    Pending,
-    /// All that are connected have.
-    Acknowledged,
-    /// One refused it, in these words.
-    Refused(String),
-}
-
 /// The conditions of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectStatus {
@@ -69,6 +59,8 @@ pub struct ObjectStatus {
     pub listeners: Vec<ListenerConditions>,
     /// Of a route: those of its parents.
     pub parents: Vec<ParentConditions>,
+    /// Of an object of ours: what else is to be said.
+    pub details: Details,
 }
 
 /// The status of a listener.
@@ -89,6 +81,9 @@ pub struct ListenerConditions {
 pub struct ParentConditions {
     /// The parent.
     pub parent: ParentTarget,
+    /// Whether there is such a Gateway. Of one that does not exist nobody knows whose it would be, so that nobody may speak
+    /// for it in a cluster.
+    pub exists: bool,
     /// The conditions there.
     pub conditions: Vec<Condition>,
 }
@@ -101,6 +96,7 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
         addresses: Vec::new(),
         listeners: Vec::new(),
         parents: Vec::new(),
+        details: Details::None,
     };
     match report {
         Report::Class(report) => status.conditions = class(report),
@@ -111,7 +107,10 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
                 report.listeners.iter().map(|one| listener(one, report.generation, programmed)).collect();
         }
         Report::Route(report) => status.parents = report.parents.iter().map(|one| parent(one, report)).collect(),
-        Report::Object(report) => status.conditions = object(report),
+        Report::Object(report) => {
+            status.conditions = object(report);
+            status.details.clone_from(&report.details);
+        }
     }
     status
 }
@@ -186,6 +185,10 @@ fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
     conditions.push(accepted);
     conditions.push(if !any_served {
         make.make("Programmed", ConditionStatus::False, "Invalid", "no listener can be served".to_owned())
+    } else if !with_reason(&report.problems, &[Reason::InvalidParameters]).is_empty() {
+        let message =
+            "nothing is created for the Gateway, and nothing that was is changed, until its parameters can be used";
+        make.make("Programmed", ConditionStatus::False, "Invalid", message.to_owned())
     } else if refused {
         let message = "listeners are served on the other addresses only";
         make.make("Programmed", ConditionStatus::False, "AddressNotUsable", message.to_owned())
@@ -211,6 +214,9 @@ fn programmed_condition(make: &Maker, programmed: &Programmed) -> Condition {
             "Invalid",
             format!("an Envoy refused the configuration: {words}"),
         ),
+        Programmed::NotProvisioned(words) => {
+            make.make("Programmed", ConditionStatus::False, "NoResources", words.clone())
+        }
     }
 }
 
@@ -281,7 +287,7 @@ fn parent(report: &ParentReport, route: &RouteReport) -> ParentConditions {
         ));
     }
     conditions.extend(effective(&make, &report.problems));
-    ParentConditions { parent: report.parent.clone(), conditions }
+    ParentConditions { parent: report.parent.clone(), exists: report.exists, conditions }
 }
 
 /// "The message for this condition MUST start with the prefix "Dropped Rule" and include information about which Rules have
@@ -331,7 +337,23 @@ fn object(report: &ObjectReport) -> Vec<Condition> {
         _ => {}
     }
     conditions.extend(effective(&make, &report.problems));
+    conditions.push(ready(&make, &conditions, &report.problems));
     conditions
+}
+
+/// Whether all of an object does what it says, in the word that `kubectl wait` and the columns look for. A tailnet that is not
+/// known, and fields without effect, are told beside it; an object without any effect is not ready.
+fn ready(make: &Maker, conditions: &[Condition], problems: &[Problem]) -> Condition {
+    let is_bad = |condition: &&Condition| match condition.type_ {
+        "Conflicted" => condition.status == ConditionStatus::True,
+        "Effective" => problems.iter().any(|problem| problem.reason == Reason::NotActedOn && problem.field.is_empty()),
+        "TailnetsValid" => false,
+        _ => condition.status != ConditionStatus::True,
+    };
+    match conditions.iter().find(is_bad) {
+        Some(bad) => make.make("Ready", ConditionStatus::False, bad.reason, bad.message.clone()),
+        None => make.holds("Ready", "Ready"),
+    }
 }
 
 /// Says which fields are accepted without effect, if there are any.
@@ -376,11 +398,12 @@ impl ObjectStatus {
             });
             status.insert("parents".to_owned(), parents.collect());
         }
+        status.extend(fields(self.object.kind, &self.details));
         Value::Object(status)
     }
 }
 
-fn parent_json(parent: &ParentTarget) -> Value {
+pub(super) fn parent_json(parent: &ParentTarget) -> Value {
     let mut json = json!({"group": parent.group, "kind": parent.kind, "name": parent.name});
     for (key, value) in [("namespace", &parent.namespace), ("sectionName", &parent.section_name)] {
         if let Some(value) = value {
@@ -393,7 +416,7 @@ fn parent_json(parent: &ParentTarget) -> Value {
     json
 }
 
-fn conditions_json(conditions: &[Condition]) -> Value {
+pub(super) fn conditions_json(conditions: &[Condition]) -> Value {
     conditions
         .iter()
         .map(|condition| {

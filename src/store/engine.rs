@@ -8,6 +8,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use imbl::OrdSet;
 
 use super::{Change, IndexKey, Store, View, objects::Touched};
 use crate::model::ObjectKey;
@@ -101,6 +102,8 @@ pub(super) struct Nodes<P: Program> {
     made: usize,
     /// How many outputs are being made right now, one for another.
     depth: usize,
+    /// The objects of on-demand kinds that some output reads, whether they are there or not.
+    wanted: OrdSet<ObjectKey>,
     /// The topics whose facts changed while an output was made for another. That other one may have read them before.
     restated: Vec<P::Topic>,
 }
@@ -129,6 +132,12 @@ impl<P: Program> Engine<P> {
     /// All outputs, in no order.
     pub fn outputs(&self) -> impl Iterator<Item = (&P::Key, &P::Value)> {
         self.nodes.nodes.iter().map(|(key, node)| (key, &node.value))
+    }
+
+    /// The objects of on-demand kinds ([`Kind::is_on_demand`](crate::model::Kind::is_on_demand)) that some output reads,
+    /// whether they are there or not. A copy costs nothing.
+    pub fn wanted(&self) -> &OrdSet<ObjectKey> {
+        &self.nodes.wanted
     }
 
     /// Applies changes as one and brings all outputs up to date.
@@ -176,6 +185,7 @@ impl<P: Program> Default for Nodes<P> {
             changed: BTreeSet::new(),
             made: 0,
             depth: 0,
+            wanted: OrdSet::new(),
             restated: Vec::new(),
         }
     }
@@ -287,6 +297,11 @@ impl<P: Program> Nodes<P> {
         for (read, side) in differences(old, new) {
             match side {
                 Side::New => {
+                    if let Read::Object(object) = read
+                        && object.kind.is_on_demand()
+                    {
+                        self.wanted.insert(object.clone());
+                    }
                     self.readers.entry(read.clone()).or_default().insert(key.clone());
                 }
                 Side::Old => {
@@ -294,8 +309,10 @@ impl<P: Program> Nodes<P> {
                     readers.remove(key);
                     if readers.is_empty() {
                         self.readers.remove(read);
-                        if let Read::Output(unread) | Read::Keep(unread) = read {
-                            self.orphans.push(unread.clone());
+                        match read {
+                            Read::Output(unread) | Read::Keep(unread) => self.orphans.push(unread.clone()),
+                            Read::Object(unread) if unread.kind.is_on_demand() => drop(self.wanted.remove(unread)),
+                            _ => {}
                         }
                     }
                 }

@@ -15,7 +15,8 @@ use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
         Gateway, GatewayClass, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
-        TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+        TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+        TailscaleTailnet,
     },
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -132,6 +133,7 @@ stored! {
     ConfigMap: ConfigMap,
     TailscaleTailnet: TailscaleTailnet,
     TailscaleGateway: TailscaleGateway,
+    TailscaleGatewayParameters: TailscaleGatewayParameters,
     TailscaleEndpoints: TailscaleEndpoints,
     TailscaleRoutePolicy: TailscaleRoutePolicy,
     TailscaleProxyGroup: TailscaleProxyGroup,

@@ -358,8 +358,12 @@ impl<P: Speaks> Open<P> {
         let (id, node) = (self.stream.id, &self.stream.node);
         for event in events {
             match event {
-                Event::Ack { type_url, latency } => shared.metrics.acked(type_url, latency),
+                Event::Ack { type_url, latency } => {
+                    shared.metrics.acked(type_url, latency);
+                    shared.registry.notify();
+                }
                 Event::Nack { type_url, latency, code, message, parked } => {
+                    shared.registry.notify();
                     shared.metrics.acked(type_url, latency);
                     shared.metrics.nacked(type_url, &node.gateway);
                     warn!(

@@ -34,6 +34,6 @@ pub use node::NodeInfo;
 pub use registry::Registry;
 pub use server::{ServerOptions, serve};
 pub use sotw::SotwStream;
-pub use status::{ClientState, LastNack, ResourceStatus, Summary, TypeStatus};
+pub use status::{Agreement, ClientState, LastNack, ResourceStatus, Summary, TypeStatus};
 pub use stream::Machine;
 pub use tls::{Tls, TlsError};

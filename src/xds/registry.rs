@@ -13,16 +13,23 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Machine, NodeInfo, ResourceStatus, Scope, Summary, TypeStatus, wire::Protocol};
-use crate::{metrics::Metrics, snapshot::TypeUrl};
+use super::{Agreement, Machine, NodeInfo, ResourceStatus, Scope, Summary, TypeStatus, wire::Protocol};
+use crate::{
+    metrics::Metrics,
+    model::{ObjectName, Programmed},
+    snapshot::TypeUrl,
+};
 
 /// The streams that are open.
 #[derive(Default)]
 pub struct Registry {
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     next: AtomicU64,
+    /// A stream came or went, or a client answered.
+    news: Notify,
 }
 
 /// An open stream, whatever its protocol.
@@ -32,6 +39,30 @@ impl Registry {
     /// The open streams, in the order in which they came.
     pub fn clients(&self) -> Vec<Arc<Client>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// What the connected Envoys of a Gateway say about its configuration. One that is still fetching counts as one that has not
+    /// acknowledged yet.
+    pub fn programmed(&self, gateway: &ObjectName) -> Programmed {
+        let (mut settled, mut pending) = (false, false);
+        for client in self.clients().iter().filter(|client| client.node.gateway == *gateway) {
+            let agreement = client.machine().agreement();
+            if let Some(words) = agreement.refusal {
+                return Programmed::Refused(format!("{}: {words}", client.node.id));
+            }
+            pending |= agreement.is_pending;
+            settled |= agreement.has_listeners;
+        }
+        if settled && !pending { Programmed::Acknowledged } else { Programmed::Pending }
+    }
+
+    /// Waits until a stream comes or goes, or a client answers. For one reader: each piece of news is told once.
+    pub async fn changed(&self) {
+        self.news.notified().await;
+    }
+
+    pub(super) fn notify(&self) {
+        self.news.notify_one();
     }
 
     /// Sets the gauges that are known to the streams alone: what is parked and what waits to be withdrawn.
@@ -55,10 +86,12 @@ impl Registry {
 
     pub(super) fn insert(&self, client: Arc<Client>) {
         self.lock().insert(client.id, client);
+        self.notify();
     }
 
     pub(super) fn remove(&self, id: u64) {
         self.lock().remove(&id);
+        self.notify();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
@@ -156,6 +189,8 @@ impl<M: Inspect + ?Sized> Stream<M> {
 pub trait Inspect {
     /// See [`Machine::summary`].
     fn summary(&self) -> Summary;
+    /// See [`Machine::agreement`].
+    fn agreement(&self) -> Agreement;
     /// See [`Machine::status`].
     fn status(&self) -> Vec<TypeStatus>;
     /// See [`Machine::unknown_types`].
@@ -167,6 +202,10 @@ pub trait Inspect {
 impl<M: Machine> Inspect for M {
     fn summary(&self) -> Summary {
         Machine::summary(self)
+    }
+
+    fn agreement(&self) -> Agreement {
+        Machine::agreement(self)
     }
 
     fn status(&self) -> Vec<TypeStatus> {

@@ -49,6 +49,17 @@ pub struct Summary {
     pub parked: [usize; TypeUrl::COUNT],
 }
 
+/// How far a client agrees with what it is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// What it said when it refused something that is still served as it was.
+    pub refusal: Option<String>,
+    /// Whether something that concerns it has not been sent or not been answered.
+    pub is_pending: bool,
+    /// Whether it has accepted listeners.
+    pub has_listeners: bool,
+}
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastNack {
@@ -98,6 +109,28 @@ impl Stream {
             }
         }
         summary
+    }
+
+    pub(super) fn agreement(&self) -> Agreement {
+        let mut agreement = Agreement::default();
+        for (type_url, state) in TypeUrl::ALL.into_iter().zip(&self.states) {
+            let Some(state) = state else { continue };
+            let current = self.snapshot.as_ref().map(|snapshot| snapshot.view(type_url));
+            let is_refused = |name: &str, version| {
+                current.and_then(|view| view.get(name)).is_some_and(|now| now.version() == version)
+            };
+            if let Some(nack) = &state.last_nack
+                && state.parked.iter().any(|(name, parked)| is_refused(name, parked.version))
+            {
+                agreement.refusal.get_or_insert_with(|| nack.message.clone());
+            }
+            agreement.is_pending |= !state.in_flight.is_empty()
+                || state.loading
+                || !state.held.is_empty()
+                || state.sent.version() != state.acked.version();
+            agreement.has_listeners |= type_url == TypeUrl::Listener && state.was_acked;
+        }
+        agreement
     }
 
     pub(super) fn status(&self) -> Vec<TypeStatus> {

@@ -41,6 +41,9 @@ pub trait Machine {
     /// What is under way, in a few numbers: cheap enough to be asked after every step.
     fn summary(&self) -> super::Summary;
 
+    /// How far the client agrees with what it is served: as cheap as [`Self::summary`].
+    fn agreement(&self) -> super::Agreement;
+
     /// The types that the client asked for and that are not served, the first few of them.
     fn unknown_types(&self) -> &[String];
 
@@ -220,6 +223,10 @@ macro_rules! machine {
 
             fn summary(&self) -> $crate::xds::Summary {
                 self.0.summary()
+            }
+
+            fn agreement(&self) -> $crate::xds::Agreement {
+                self.0.agreement()
             }
 
             fn unknown_types(&self) -> &[String] {

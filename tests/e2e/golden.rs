@@ -93,7 +93,7 @@ fn expected(manifests: &str, authorities: &Path) -> BTreeMap<ObjectName, Version
     let mut world = FileWorld::new();
     world.load(Path::new("case.json"), manifests.as_bytes());
     let authorities = fs::read_to_string(authorities).expect("the file is there");
-    let settings = Settings { privileged_ports: false, trusted_authorities: Some(authorities.into()) };
+    let settings = Settings { trusted_authorities: Some(authorities.into()), ..Settings::default() };
     let cache = Arc::new(SnapshotCache::new());
     let mut pipeline = Pipeline::new(Compiler::new(settings), Arc::clone(&cache));
     pipeline.apply(world.objects().cloned().map(Change::Upsert));

@@ -6,9 +6,11 @@ mod site;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_log;
 mod bad_input;
 mod bootstrap;
 mod bootstraps;
+mod chart;
 mod cli;
 mod compiled_routes;
 mod continuity;
@@ -16,7 +18,11 @@ mod endpoints;
 mod envoys;
 mod golden;
 mod grpc_client;
+mod kube_cluster;
+mod kube_crds;
+mod kube_serve;
 mod mtls;
+mod permissions;
 mod process;
 mod quickstart;
 mod readme;

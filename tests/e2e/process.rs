@@ -52,6 +52,14 @@ async fn sigterm_lets_streams_go_and_ends_with_success() {
     assert_eq!(site.get("/").send().await.status, 200);
 }
 
+#[test]
+fn without_a_source_it_says_in_one_line_what_to_give() {
+    let output = run(&["serve"]);
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.lines().count() == 1 && complaint.contains("--source is missing"), "{complaint}");
+}
+
 #[tokio::test]
 async fn a_second_one_on_the_same_port_says_so_in_one_line() {
     let (_backend, site) = simple().await;

@@ -49,6 +49,7 @@ pub(crate) fn sample(kind: Kind) -> Value {
             "gatewayRef": { "name": "web" },
             "tailnets": [{ "name": "corp", "tailscaleTailnetRef": { "name": "corp" } }],
         }),
+        Kind::TailscaleGatewayParameters => json!({ "replicas": 3, "service": { "type": "NodePort" } }),
         Kind::TailscaleEndpoints => json!({
             "tailnet": "corp",
             "endpoints": [{ "name": "bin", "port": 80, "externalTarget": "httpbin.org:80", "healthCheck": {} }],

@@ -36,7 +36,7 @@ fn serve_has_the_documented_defaults() {
     let Config { log, command } = parse("serve --source dir:some/path").expect("good");
     assert_eq!((log.log_format, log.log_level), (LogFormat::Text, LogLevel::Info));
     let Command::Serve(serve) = command else { panic!("{command:?}") };
-    assert_eq!(serve.source, SourceSpec::Dir(PathBuf::from("some/path")));
+    assert_eq!(serve.source, Some(SourceSpec::Dir(PathBuf::from("some/path"))));
     assert_eq!(serve.xds_listen.to_string(), "127.0.0.1:18000");
     assert_eq!(serve.admin_listen.to_string(), "127.0.0.1:8080");
     assert!(!serve.compile.privileged_ports);
@@ -105,8 +105,7 @@ fn every_flag_of_every_command_is_read() {
 #[test]
 fn what_can_not_be_meant_is_refused_with_a_word_of_what_to_write() {
     for (arguments, says) in [
-        ("serve", "--source"),
-        ("serve --source /path", "write dir:PATH"),
+        ("serve --source /path", "dir:PATH"),
         ("serve --source dir:", "the path is missing"),
         ("bootstrap", "--gateway"),
         ("bootstrap --gateway web", "write NAMESPACE/NAME"),

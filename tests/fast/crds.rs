@@ -36,7 +36,7 @@ fn the_printed_text_holds_the_same_definitions_as_the_list() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&crds_yaml()).unwrap();
     let listed: Vec<Value> = crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
     let names = |all: &[Value]| all.iter().map(|one| one["metadata"]["name"].to_string()).collect::<Vec<_>>();
-    assert_eq!(documents.len(), 7);
+    assert_eq!(documents.len(), 8);
     assert_eq!(names(&documents), names(&listed));
     let listed: Value = listed.iter().map(whole_numbers).collect();
     let documents: Value = documents.iter().map(whole_numbers).collect();
@@ -61,6 +61,7 @@ fn definitions_are_named_as_the_original_operator_named_them() {
         [
             "tailscaletailnets.gateway.tailscale.com",
             "tailscalegateways.gateway.tailscale.com",
+            "tailscalegatewayparameters.gateway.tailscale.com",
             "tailscaleendpoints.gateway.tailscale.com",
             "tailscaleroutepolicies.gateway.tailscale.com",
             "tailscaleproxygroups.gateway.tailscale.com",

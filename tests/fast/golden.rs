@@ -101,7 +101,9 @@ fn compiled(case: &Case) -> (FileWorld, Translation) {
     let authorities = fs::read_to_string(repository().join("tests/golden/authorities.pem")).unwrap();
     let settings = Settings {
         privileged_ports: case.flags.iter().any(|flag| flag == "--privileged-ports"),
+        in_cluster: case.flags.iter().any(|flag| flag == "--in-cluster"),
         trusted_authorities: Some(authorities.into()),
+        hosting: None,
     };
     let translation = translate(world.objects(), settings, None).unwrap();
     (world, translation)

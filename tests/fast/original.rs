@@ -1,6 +1,8 @@
 //! Manifests in every shape that the original operator's examples and pages have: what becomes of each.
 //!
-//! A file holds documents and then, as comments, what is found. `TSGW_GENERATE=1 cargo test original` writes those anew.
+//! The examples of that operator, written anew, are in `manifests/examples/original`; what is refused, and what only that
+//! operator itself wrote, is in `tests/golden/original`. A file holds documents and then, as comments, what is found;
+//! `TSGW_GENERATE=1 cargo test original` writes those anew. A real API server judges the same files in `tests/e2e`.
 
 use std::{fs, path::Path};
 
@@ -34,10 +36,15 @@ fn findings(manifests: &str) -> String {
 
 #[test]
 fn manifests_written_for_the_original_operator_are_accepted_or_refused_for_a_stated_reason() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/original");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let examples = repository.join("manifests/examples/original");
+    let folders = [&examples, &repository.join("tests/golden/original")];
     let mut seen = 0;
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in folders.into_iter().flat_map(|folder| fs::read_dir(folder).unwrap()) {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
         let text = fs::read_to_string(&path).unwrap();
         let manifests = text.split(MARK).next().unwrap();
         let found = findings(manifests);
@@ -46,6 +53,7 @@ fn manifests_written_for_the_original_operator_are_accepted_or_refused_for_a_sta
         } else {
             let wanted = &text[manifests.len()..];
             assert!(wanted == found, "{}:\nwanted\n{wanted}\nfound\n{found}", path.display());
+            assert!(!path.starts_with(&examples) || !found.contains(": refused"), "{} is no example", path.display());
         }
         seen += 1;
     }

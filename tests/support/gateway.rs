@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitStatus, Output},
 };
 
@@ -27,10 +27,11 @@ pub fn run(arguments: &[&str]) -> Output {
     command(arguments).output().expect("our binary can be started")
 }
 
-/// A running `tailscale-gateway serve` on a folder of manifests, with ports that outlast its restarts.
+/// A running `tailscale-gateway serve`, with ports that outlast its restarts.
 #[derive(Debug)]
 pub struct Gateway {
-    folder: PathBuf,
+    /// What `--source` is given.
+    source: String,
     flags: Vec<String>,
     xds: Port,
     admin: Port,
@@ -45,12 +46,27 @@ impl Gateway {
 
     /// The same with more flags.
     pub async fn start_with(folder: &Path, flags: &[&str]) -> Self {
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
-        let (xds, admin) = (Port::lease(), Port::lease());
-        let process = serve(folder, &flags, &xds, &admin);
-        let gateway = Self { folder: folder.to_owned(), flags, xds, admin, process };
+        Self::start_on(format!("dir:{}", folder.display()), flags).await
+    }
+
+    /// Serves the objects of the API server that a kubeconfig names.
+    pub async fn start_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
+        let flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        Self::start_on("kubernetes".to_owned(), &flags).await
+    }
+
+    async fn start_on(source: String, flags: &[&str]) -> Self {
+        let gateway = Self::spawn(source, flags);
         gateway.ready().await;
         gateway
+    }
+
+    fn spawn(source: String, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+        let (xds, admin) = (Port::lease(), Port::lease());
+        let process = serve(&source, &flags, &xds, &admin);
+        Self { source, flags, xds, admin, process }
     }
 
     /// Waits until `/readyz` answers 200.
@@ -124,7 +140,7 @@ impl Gateway {
     /// Starts it again on the same ports after it has ended; returns when it is ready.
     pub async fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "the control plane still runs");
-        self.process = serve(&self.folder, &self.flags, &self.xds, &self.admin);
+        self.process = serve(&self.source, &self.flags, &self.xds, &self.admin);
         self.ready().await;
     }
 
@@ -136,9 +152,9 @@ impl Gateway {
     }
 }
 
-fn serve(folder: &Path, flags: &[String], xds: &Port, admin: &Port) -> Process {
+fn serve(source: &str, flags: &[String], xds: &Port, admin: &Port) -> Process {
     let mut command = command(&["serve", "--log-format", "json"]);
-    command.arg("--source").arg(format!("dir:{}", folder.display()));
+    command.arg("--source").arg(source);
     command.arg("--xds-listen").arg(xds.address().to_string());
     command.arg("--admin-listen").arg(admin.address().to_string());
     command.args(flags);

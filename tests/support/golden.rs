@@ -3,7 +3,7 @@
 //! One file for each: documents, the line `# Output`, and the rest. Comments at the beginning of a line may say
 //!
 //! * `# Shown: Route Cluster`: the types of resource whose content the file records; all of them when it does not say;
-//! * `# Flags: --privileged-ports`: how the program is started.
+//! * `# Flags: --privileged-ports --in-cluster`: how the program is started.
 
 use std::{fs, path::PathBuf};
 

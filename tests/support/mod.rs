@@ -7,7 +7,10 @@
 
 pub mod backend;
 pub mod client;
+pub mod cluster;
 pub mod envoy;
+pub mod envoy_gateway;
+pub mod extension_cases;
 pub mod gateway;
 pub mod golden;
 pub mod load;

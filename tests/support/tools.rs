@@ -1,11 +1,13 @@
-//! Where the programs are that `make tools` fetches.
+//! Where the programs are that `make tools` fetches and builds.
 //!
 //! It fetches nothing: a tool that is not there fails the test that needs it, with the remedy.
 
 use std::{
+    collections::HashMap,
     env,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{Mutex, PoisonError},
 };
 
 /// The folder for what outlives a test run, shared by all clones: `$XDG_CACHE_HOME/tailscale-gateway`, or the same under
@@ -27,6 +29,26 @@ pub fn tool(requirements: &str, inside: &str) -> PathBuf {
     let file = place.join(inside);
     assert!(file.exists(), "{} is not there: run `make tools`", file.display());
     file
+}
+
+/// The program, or the folder, that `tools/build` makes under this name.
+///
+/// # Panics
+/// When it was not made.
+pub fn build(name: &str) -> PathBuf {
+    /// Where they are: asking a script for each start of a program would take longer than some programs run.
+    static FOUND: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = found.get_or_insert_default();
+    if let Some(place) = found.get(name) {
+        return place.clone();
+    }
+    let mut print = Command::new("python3");
+    print.arg(repository().join("tools/build")).args(["--print", name]);
+    let place = PathBuf::from(stdout(print.output().expect("python3 runs"), "tools/build --print").trim());
+    assert!(place.exists(), "{} is not there: run `make tools`", place.display());
+    found.insert(name.to_owned(), place.clone());
+    place
 }
 
 /// A `python3` that can import grpc.

@@ -13,6 +13,7 @@ mod endpoint_status;
 mod endpoints;
 mod gateway;
 mod health;
+mod parameters;
 mod proxy;
 mod proxy_group;
 mod reference;
@@ -25,6 +26,12 @@ pub use endpoint_status::*;
 pub use endpoints::*;
 pub use gateway::*;
 pub use health::*;
+pub(super) use parameters::PARAMETERS_RULES;
+pub use parameters::{
+    AccessLogParameters, AccessLogType, Autoscaling, DisruptionParameters, EnvoyLogLevel, ServiceParameters,
+    ServiceType, TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleGatewayParametersStatus,
+    TrafficPolicy,
+};
 pub use proxy::*;
 pub use proxy_group::*;
 pub use reference::*;

@@ -34,7 +34,7 @@ type Served = BTreeMap<(ObjectName, TypeUrl, Arc<str>), Arc<Resource>>;
 
 fn compiler() -> Compiler {
     let authorities = fs::read_to_string(repository().join("tests/golden/authorities.pem")).unwrap();
-    Compiler::new(Settings { privileged_ports: false, trusted_authorities: Some(authorities.into()) })
+    Compiler::new(Settings { trusted_authorities: Some(authorities.into()), ..Settings::default() })
 }
 
 /// The program, and an Envoy of each Gateway that follows it by differences alone.

@@ -1,0 +1,142 @@
+//! Wiring with a Kubernetes API server.
+
+mod programmed;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{self, JoinHandle},
+};
+
+use self::programmed::Follower;
+use super::{AppError, Serving};
+use crate::{
+    cli,
+    config::ClusterConfig,
+    gateways::CONTROLLER_NAME,
+    kubernetes::{self, LeaseConfig, Peers, StatusNews, StatusWriter},
+    model::ObjectKey,
+    pipeline::{self, Applied, Batch, Pipeline},
+    source::{Health, KubernetesSource},
+};
+
+/// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
+/// the Lease has been given back.
+///
+/// # Errors
+///
+/// When there is no API server to talk to. One that does not answer is waited for.
+pub(super) async fn start(
+    serving: &Serving,
+    mut pipeline: Pipeline,
+    config: &ClusterConfig,
+) -> Result<JoinHandle<()>, AppError> {
+    let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
+    let (news, heard) = mpsc::unbounded_channel();
+    let began = Instant::now();
+    let (first, mut source) = KubernetesSource::start(client.clone(), Health::default()).await;
+    let mut compiling = Instant::now();
+    let mut applied = pipeline.apply(first.changes);
+    let _ = news.send(StatusNews::Observed(first.observed));
+    let mut reports = std::mem::take(&mut applied.reports);
+    pipeline.tell(&applied, &serving.metrics, began, compiling.elapsed());
+    // What is compiled now says which Secrets it reads; once these are there, it is complete.
+    loop {
+        let wanted = pipeline.engine().wanted().clone();
+        source.want(&wanted);
+        if source.has_answered(&wanted) {
+            break;
+        }
+        let Some(update) = source.next().await else { break };
+        let seen = Instant::now();
+        compiling = Instant::now();
+        let mut applied = pipeline.apply(update.changes);
+        let _ = news.send(StatusNews::Observed(update.observed));
+        reports.append(&mut applied.reports);
+        pipeline.tell(&applied, &serving.metrics, seen, compiling.elapsed());
+    }
+    let _ = news.send(StatusNews::Reported(reports));
+    serving.set_ready();
+
+    let (lead, leader) = watch::channel(false);
+    let lease = LeaseConfig {
+        namespace: namespace(config, &client),
+        name: config.lease.clone(),
+        holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
+        duration: Duration::from_secs(config.lease_seconds.into()),
+    };
+    let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
+    let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
+    let writer =
+        StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
+    task::spawn(writer.run(heard));
+    let (own, told) = watch::channel(Arc::default());
+    let (hear, others) = watch::channel(Arc::default());
+    task::spawn(peers.run(client, told, hear, serving.shutdown.clone()));
+    let follower = Follower {
+        registry: Arc::clone(&serving.registry),
+        reports: pipeline.published_reports(),
+        others,
+        own,
+        news: news.clone(),
+    };
+    task::spawn(follower.run());
+
+    let (sender, batches) = mpsc::channel(1);
+    let (want, wants) = watch::channel(pipeline.engine().wanted().clone());
+    task::spawn(feed(source, sender, wants, news.clone()));
+    let after = move |pipeline: &Pipeline, applied: &mut Applied| {
+        want.send_if_modified(|known| {
+            let now = pipeline.engine().wanted();
+            // Equal sets that share their memory are found equal at once.
+            let is_new = !known.ptr_eq(now) && known != now;
+            known.clone_from(now);
+            is_new
+        });
+        if !applied.reports.is_empty() {
+            let _ = news.send(StatusNews::Reported(std::mem::take(&mut applied.reports)));
+        }
+    };
+    task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), after, serving.on_panic()));
+    Ok(leading)
+}
+
+/// Hands what the API server says to the pipeline, and tells it what is read.
+async fn feed(
+    mut source: KubernetesSource,
+    sender: mpsc::Sender<Batch>,
+    mut wants: watch::Receiver<imbl::OrdSet<ObjectKey>>,
+    news: mpsc::UnboundedSender<StatusNews>,
+) {
+    loop {
+        tokio::select! {
+            update = source.next() => {
+                let Some(update) = update else { return };
+                let seen = Instant::now();
+                if !update.observed.is_empty() {
+                    let _ = news.send(StatusNews::Observed(update.observed));
+                }
+                if !update.changes.is_empty() && sender.send(Batch { changes: update.changes, seen }).await.is_err() {
+                    return;
+                }
+            }
+            changed = wants.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let wanted = wants.borrow_and_update().clone();
+                source.want(&wanted);
+            }
+        }
+    }
+}
+
+/// The operator's own namespace.
+fn namespace(config: &ClusterConfig, client: &Client) -> String {
+    config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned())
+}

@@ -1,0 +1,66 @@
+//! What the compiler and the operator have to see alike: which Gateways are ours, whether Envoys are created for them, with
+//! which parameters, and on which ports these listen.
+//!
+//! Reads the world through a [`View`] of whoever asks, so that each notes what it read. Never makes a message or an object.
+
+mod access_log;
+mod parameters;
+
+pub use access_log::{DEFAULT_JSON, FormatProblem, HEADER_OPERATORS, PLAIN_OPERATORS, TIME_OPERATORS, check_format};
+pub use parameters::{GatewayParameters, class_problem, gateway_parameters, object_problems};
+
+use crate::{
+    api::{Gateway, GatewayClass},
+    model::ObjectName,
+    store::{Program, View},
+};
+
+/// The controller name of the GatewayClasses that are ours.
+pub const CONTROLLER_NAME: &str = "gateway.tailscale.com/gateway-controller";
+/// The GatewayClass that is ours in files even when no object defines it.
+pub const DEFAULT_CLASS: &str = "tailscale";
+/// The annotation of a Gateway that says who creates its Envoys.
+pub const INFRASTRUCTURE_ANNOTATION: &str = "gateway.tailscale.com/infrastructure";
+
+/// What is added to ports below 1024 unless Envoy may bind them.
+const PRIVILEGED_OFFSET: u16 = 10_000;
+
+/// Who creates the Envoys of a Gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Infrastructure {
+    /// This program.
+    Provisioned,
+    /// The Gateway's author.
+    External,
+}
+
+/// Whether Gateways of a class are ours to serve.
+pub fn class_is_ours<P: Program>(class: &str, in_cluster: bool, view: &mut View<'_, P>) -> bool {
+    match view.object::<GatewayClass>(&ObjectName::new("", class)) {
+        Some(class) => class.spec.controller_name == CONTROLLER_NAME,
+        // In files the class may be left out; in a cluster it may yet turn out to be another controller's.
+        None => class == DEFAULT_CLASS && !in_cluster,
+    }
+}
+
+/// The port that Envoy binds for a listener's: another one below 1024, unless it may bind those.
+pub fn bound_port(port: u16, privileged_ports: bool) -> u16 {
+    if port < 1024 && !privileged_ports { port + PRIVILEGED_OFFSET } else { port }
+}
+
+/// Who creates the Envoys of a Gateway, by its annotation.
+///
+/// # Errors
+///
+/// What is wrong with the annotation, in words.
+pub fn infrastructure(gateway: &Gateway) -> Result<Infrastructure, String> {
+    let value =
+        gateway.metadata.annotations.as_ref().and_then(|annotations| annotations.get(INFRASTRUCTURE_ANNOTATION));
+    match value.map(String::as_str) {
+        None => Ok(Infrastructure::Provisioned),
+        Some("external") => Ok(Infrastructure::External),
+        Some(other) => {
+            Err(format!("{other:?} is no known value; write external if you run the Envoys yourself, or remove it"))
+        }
+    }
+}

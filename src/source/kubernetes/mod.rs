@@ -1,0 +1,149 @@
+//! Objects from a Kubernetes API server: a watch for each kind, and of Secrets and ConfigMaps only what is read.
+//!
+//! Lists come in pages and apply as one change set, also after an outage. A kind whose CRD is not installed, or that this
+//! program may not read, is reported by name and looked for again; it stops nothing else. Never writes anything.
+
+mod contents;
+mod health;
+mod interpret;
+mod watch;
+
+use std::collections::BTreeSet;
+
+use kube::{Client, api::ApiResource};
+use tokio::{sync::mpsc, task::JoinSet};
+
+pub use self::health::{Health, KindState};
+use self::{contents::Contents, watch::Watch};
+use crate::{
+    api::Observed,
+    model::{Kind, ObjectKey},
+    store::Change,
+};
+
+/// How many updates wait for the pipeline at most; then the watches wait.
+const BACKLOG: usize = 256;
+
+/// What an API server told at once, to be applied as one.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterUpdate {
+    /// The differences.
+    pub changes: Vec<Change>,
+    /// What stands at the API server beside that, of kinds whose status is ours to write; nothing of objects that are gone.
+    pub observed: Vec<(ObjectKey, Option<Observed>)>,
+}
+
+impl ClusterUpdate {
+    /// Takes in a later one.
+    pub fn extend(&mut self, later: ClusterUpdate) {
+        self.changes.extend(later.changes);
+        self.observed.extend(later.observed);
+    }
+}
+
+/// A cluster that is being watched. Ends its watches when it is dropped.
+pub struct KubernetesSource {
+    updates: mpsc::Receiver<FromWatch>,
+    wanted: Vec<(Kind, tokio::sync::watch::Sender<BTreeSet<ObjectKey>>)>,
+    /// On-demand objects about which the API server has said something since they were wanted.
+    answered: BTreeSet<ObjectKey>,
+    health: Health,
+    _tasks: JoinSet<()>,
+}
+
+/// What a kind's watch hands over.
+struct FromWatch {
+    kind: Kind,
+    /// Whether the kind is as complete as it can be now: listed once, or not to be had.
+    is_settled: bool,
+    update: ClusterUpdate,
+    /// On-demand objects that this answers for.
+    answers: Vec<ObjectKey>,
+}
+
+impl KubernetesSource {
+    /// Begins to watch, and waits until every kind has been listed or is known not to be there. On-demand kinds are empty:
+    /// see [`Self::want`].
+    ///
+    /// Waits as long as the API server does not answer; [`Health`] says for what.
+    pub async fn start(client: Client, health: Health) -> (ClusterUpdate, Self) {
+        let (sender, updates) = mpsc::channel(BACKLOG);
+        let mut tasks = JoinSet::new();
+        let mut wanted = Vec::new();
+        for kind in Kind::ALL {
+            if kind.is_on_demand() {
+                let (want, wants) = tokio::sync::watch::channel(BTreeSet::new());
+                wanted.push((kind, want));
+                tasks.spawn(Contents::new(client.clone(), kind, wants, sender.clone(), health.clone()).run());
+            } else {
+                tasks.spawn(Watch::new(client.clone(), kind, sender.clone(), health.clone()).run());
+            }
+        }
+        let mut source = Self { updates, wanted, answered: BTreeSet::new(), health, _tasks: tasks };
+        let mut missing: BTreeSet<Kind> = Kind::ALL.into_iter().collect();
+        let mut first = ClusterUpdate::default();
+        while !missing.is_empty() {
+            let Some(from) = source.updates.recv().await else { break };
+            if from.is_settled {
+                missing.remove(&from.kind);
+            }
+            first.extend(from.update);
+        }
+        (first, source)
+    }
+
+    /// Names the on-demand objects that are read now. Those that were wanted before and are no longer are removed.
+    pub fn want<'a>(&mut self, wanted: impl IntoIterator<Item = &'a ObjectKey>) {
+        let mut by_kind: Vec<BTreeSet<ObjectKey>> = vec![BTreeSet::new(); self.wanted.len()];
+        for key in wanted {
+            if let Some(place) = self.wanted.iter().position(|(kind, _)| *kind == key.kind) {
+                by_kind[place].insert(key.clone());
+            }
+        }
+        self.answered.retain(|key| by_kind.iter().any(|wanted| wanted.contains(key)));
+        for ((_, want), now) in self.wanted.iter().zip(by_kind) {
+            want.send_if_modified(|known| {
+                let is_new = *known != now;
+                *known = now;
+                is_new
+            });
+        }
+    }
+
+    /// Whether the API server has answered for all that is wanted.
+    pub fn has_answered<'a>(&self, wanted: impl IntoIterator<Item = &'a ObjectKey>) -> bool {
+        wanted.into_iter().all(|key| self.answered.contains(key))
+    }
+
+    /// The next update, together with those that wait already; nothing when the watches are gone. Safe to cancel.
+    pub async fn next(&mut self) -> Option<ClusterUpdate> {
+        let first = self.updates.recv().await?;
+        let mut update = self.take(first);
+        while let Ok(more) = self.updates.try_recv() {
+            update.extend(self.take(more));
+        }
+        Some(update)
+    }
+
+    fn take(&mut self, from: FromWatch) -> ClusterUpdate {
+        self.answered.extend(from.answers);
+        from.update
+    }
+
+    /// How each kind's watch is.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// A kind's resource in one of its versions.
+fn resource(kind: Kind, version: &str) -> ApiResource {
+    let group = kind.group();
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        kind: kind.as_str().to_owned(),
+        plural: kind.plural().to_owned(),
+    }
+}

@@ -1,0 +1,281 @@
+//! The watch of one kind, for as long as the program runs.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::StreamExt;
+use kube::{
+    Api, Client,
+    api::DynamicObject,
+    runtime::watcher::{self, Event, watcher},
+};
+use tokio::{sync::mpsc, time};
+
+use super::{
+    ClusterUpdate, FromWatch, Health, KindState,
+    interpret::{Interpreted, interpret},
+    resource,
+};
+use crate::{
+    model::{Kind, ObjectKey},
+    store::Change,
+};
+
+/// Objects in a page of a list.
+const PAGE: u32 = 500;
+/// The first pause after an error; each further one is twice as long, up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_millis(200);
+/// The longest pause after an error.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How often a kind that is not installed or forbidden is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Why a watch does not go on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The API server does not know the resource.
+    NotInstalled,
+    /// This program may not do that, in the API server's words.
+    Forbidden(String),
+    /// It should work later.
+    Passing(String),
+    /// The watch is too old: the library lists again at once.
+    Expired,
+}
+
+impl Trouble {
+    pub(super) fn of(error: &watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => Self::of_client(error),
+            watcher::Error::WatchError(status) if status.code == 410 => Self::Expired,
+            watcher::Error::WatchError(status) => Self::of_code(status.code, &status.message),
+            watcher::Error::NoResourceVersion => Self::Passing(error.to_string()),
+        }
+    }
+
+    pub(super) fn of_client(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 410 => Self::Expired,
+            kube::Error::Api(status) => Self::of_code(status.code, &status.message),
+            error => Self::Passing(words(error)),
+        }
+    }
+
+    fn of_code(code: u16, message: &str) -> Self {
+        match code {
+            404 => Self::NotInstalled,
+            401 | 403 => Self::Forbidden(message.to_owned()),
+            _ => Self::Passing(message.to_owned()),
+        }
+    }
+}
+
+/// An error's words, and those of what caused it: "client error" alone helps nobody.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if !words.contains(&text) {
+            words.push_str(": ");
+            words.push_str(&text);
+        }
+        cause = next.source();
+    }
+    words
+}
+
+/// Grows with each error and starts again after a success.
+pub(super) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(SHORTEST)
+    }
+}
+
+impl Pause {
+    /// How long to wait now.
+    pub(super) fn next(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(LONGEST);
+        wait
+    }
+}
+
+/// The watch of a kind.
+pub(super) struct Watch {
+    client: Client,
+    kind: Kind,
+    sender: mpsc::Sender<FromWatch>,
+    health: Health,
+    /// What was told of and not taken back.
+    known: BTreeSet<ObjectKey>,
+    /// What has come of a list that is not complete.
+    listing: Vec<Interpreted>,
+}
+
+/// Nobody takes the updates any more.
+struct Closed;
+
+impl Watch {
+    pub(super) fn new(client: Client, kind: Kind, sender: mpsc::Sender<FromWatch>, health: Health) -> Self {
+        Self { client, kind, sender, health, known: BTreeSet::new(), listing: Vec::new() }
+    }
+
+    /// Watches until nobody takes the updates.
+    pub(super) async fn run(mut self) {
+        let versions = self.kind.versions();
+        let mut tried = 0;
+        loop {
+            // The versions in turn: an API server may serve a later one only, or an earlier one.
+            let version = versions[tried % versions.len()];
+            let Ok(trouble) = self.watch(version).await else { return };
+            tried += 1;
+            if tried % versions.len() != 0 && trouble == Trouble::NotInstalled {
+                continue;
+            }
+            let told = match trouble {
+                Trouble::NotInstalled => self.not_installed().await,
+                Trouble::Forbidden(words) => self.forbidden(&words).await,
+                Trouble::Passing(_) | Trouble::Expired => Ok(()),
+            };
+            if told.is_err() {
+                return;
+            }
+            time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Follows one version until it is not there or not allowed.
+    async fn watch(&mut self, version: &str) -> Result<Trouble, Closed> {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(self.kind, version));
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
+        let mut pause = Pause::default();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    pause = Pause::default();
+                    self.take(event).await?;
+                }
+                Err(error) => match Trouble::of(&error) {
+                    Trouble::Expired => {}
+                    Trouble::Passing(words) => {
+                        self.failing(words);
+                        time::sleep(pause.next()).await;
+                    }
+                    other => return Ok(other),
+                },
+            }
+        }
+        Ok(Trouble::Passing("the watch ended".to_owned()))
+    }
+
+    async fn take(&mut self, event: Event<DynamicObject>) -> Result<(), Closed> {
+        match event {
+            Event::Init => self.listing = Vec::new(),
+            Event::InitApply(object) => self.listing.push(interpret(self.kind, object)),
+            Event::InitDone => {
+                self.watching();
+                let listed = std::mem::take(&mut self.listing);
+                let there: BTreeSet<ObjectKey> = listed.iter().map(|one| one.key.clone()).collect();
+                let mut update = ClusterUpdate::default();
+                for gone in std::mem::replace(&mut self.known, there).difference(&self.known) {
+                    remove(&mut update, gone.clone());
+                }
+                listed.into_iter().for_each(|one| upsert(&mut update, one));
+                self.send(true, update).await?;
+            }
+            Event::Apply(object) => {
+                self.watching();
+                let one = interpret(self.kind, object);
+                self.known.insert(one.key.clone());
+                let mut update = ClusterUpdate::default();
+                upsert(&mut update, one);
+                self.send(false, update).await?;
+            }
+            Event::Delete(object) => {
+                let metadata = &object.metadata;
+                let key = super::interpret::key_of(self.kind, metadata.namespace.as_deref(), metadata.name.as_deref());
+                self.known.remove(&key);
+                let mut update = ClusterUpdate::default();
+                remove(&mut update, key);
+                self.send(false, update).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All that was known of the kind is gone with its CRD.
+    async fn not_installed(&mut self) -> Result<(), Closed> {
+        if self.health.set(self.kind, KindState::NotInstalled) {
+            let (kind, name) = (self.kind, qualified(self.kind));
+            tracing::warn!("the CRD {name} is not installed; {kind} objects are followed as soon as it is");
+        }
+        let mut update = ClusterUpdate::default();
+        std::mem::take(&mut self.known).into_iter().for_each(|gone| remove(&mut update, gone));
+        self.send(true, update).await
+    }
+
+    /// What was known stays: it may still be true.
+    async fn forbidden(&mut self, words: &str) -> Result<(), Closed> {
+        if self.health.set(self.kind, KindState::Forbidden) {
+            let name = qualified(self.kind);
+            tracing::error!("not allowed to list and watch {name}; grant both to the service account: {words}");
+        }
+        self.send(true, ClusterUpdate::default()).await
+    }
+
+    fn failing(&self, words: String) {
+        let name = qualified(self.kind);
+        if self.health.set(self.kind, KindState::Failing(words.clone())) {
+            tracing::warn!("watching {name}: {words}; trying again");
+        }
+    }
+
+    fn watching(&self) {
+        if self.health.set(self.kind, KindState::Watching) {
+            tracing::debug!("watching {}", qualified(self.kind));
+        }
+    }
+
+    async fn send(&self, is_settled: bool, update: ClusterUpdate) -> Result<(), Closed> {
+        let from = FromWatch { kind: self.kind, is_settled, update, answers: Vec::new() };
+        self.sender.send(from).await.map_err(|_| Closed)
+    }
+}
+
+/// `httproutes.gateway.networking.k8s.io`.
+pub(super) fn qualified(kind: Kind) -> String {
+    match kind.group() {
+        "" => kind.plural().to_owned(),
+        group => format!("{}.{group}", kind.plural()),
+    }
+}
+
+/// Notes an object as it is now. One that its schema refuses is named and taken for absent: nothing can be made of it.
+pub(super) fn upsert(update: &mut ClusterUpdate, one: Interpreted) {
+    for ignored in one.ignored() {
+        tracing::debug!("{}: {}: {}", one.key, ignored.field, ignored.message);
+    }
+    match one.object {
+        Some(object) => update.changes.push(Change::Upsert(object)),
+        None => {
+            for finding in &one.findings {
+                tracing::warn!("{}: {}: {}; the object is left out", one.key, finding.field, finding.message);
+            }
+            update.changes.push(Change::Remove(one.key.clone()));
+        }
+    }
+    if one.key.kind.has_our_status() {
+        update.observed.push((one.key, one.observed));
+    }
+}
+
+pub(super) fn remove(update: &mut ClusterUpdate, key: ObjectKey) {
+    if key.kind.has_our_status() {
+        update.observed.push((key.clone(), None));
+    }
+    update.changes.push(Change::Remove(key));
+}
