@@ -16,6 +16,7 @@ pub mod golden;
 pub mod load;
 pub mod manifest_fuzz;
 pub mod manifests;
+pub mod mtls;
 pub mod ports;
 pub mod process;
 pub mod regex_cases;
