@@ -56,8 +56,8 @@ fn tls_context(tls: Tls<'_>) -> Value {
     let xds: HostPort = "cp.example:18000".parse().expect("it is a host and a port");
     let admin = "127.0.0.1:1".parse().expect("it is an address");
     let (protocol, discovery) = (Protocol::Delta, Discovery::Ads);
-    let text =
-        Bootstrap { gateway: &gateway, xds: &xds, node_id: "a", admin, protocol, discovery, tls: Some(tls) }.to_yaml();
+    let (node_id, probes, tls) = (Some("a"), None, Some(tls));
+    let text = Bootstrap { gateway: &gateway, xds: &xds, node_id, admin, probes, protocol, discovery, tls }.to_yaml();
     let bootstrap: Value = serde_saphyr::from_str(&text).expect("it is YAML");
     message(&bootstrap);
     let mut context = bootstrap["static_resources"]["clusters"][0]["transport_socket"]["typed_config"].clone();
