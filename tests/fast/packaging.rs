@@ -111,6 +111,7 @@ fn every_value_of_the_chart_is_in_its_schema_and_the_other_way_round() {
     let (schema, values) = (read("manifests/chart/values.schema.json"), yaml("manifests/chart/values.yaml"));
     let schema: Value = serde_json::from_str(&schema).unwrap();
     jsonschema::validate(&schema, &values).unwrap_or_else(|error| panic!("values.yaml: {error}"));
+    assert_eq!(schema["additionalProperties"], false, "a misspelt value would be taken");
     let mut differences = Vec::new();
     compare_values("", &schema, &values, &mut differences);
     assert!(differences.is_empty(), "{differences:#?}");
