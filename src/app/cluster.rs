@@ -1,5 +1,6 @@
 //! Wiring with a Kubernetes API server.
 
+mod freshness;
 mod programmed;
 
 use std::{
@@ -39,7 +40,14 @@ pub(super) async fn start(
     let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
     let (news, heard) = mpsc::unbounded_channel();
     let began = Instant::now();
-    let (first, mut source) = KubernetesSource::start(client.clone(), Health::default()).await;
+    let health = Health::default();
+    task::spawn(freshness::follow(
+        health.subscribe(),
+        Arc::clone(&serving.cache),
+        Arc::clone(&serving.metrics),
+        Arc::clone(&serving.readiness),
+    ));
+    let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
     let mut applied = pipeline.apply(first.changes);
     let _ = news.send(StatusNews::Observed(first.observed));
@@ -72,7 +80,8 @@ pub(super) async fn start(
     };
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
-    let writer = StatusWriter::new(client.clone(), CONTROLLER_NAME, leader, serving.metrics.clone());
+    let writer =
+        StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
     task::spawn(writer.run(heard));
     let (own, told) = watch::channel(Arc::default());
     let (hear, others) = watch::channel(Arc::default());

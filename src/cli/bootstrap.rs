@@ -63,8 +63,16 @@ pub fn bootstrap(config: &BootstrapConfig) -> ExitCode {
 pub fn prepare(config: &BootstrapConfig, node_id: &str) -> Result<Prepared, BootstrapError> {
     let BootstrapConfig { gateway, xds, node_id: _, admin, protocol, discovery, tls } = config;
     let bootstrap = |tls| {
-        let bootstrap =
-            Bootstrap { gateway, xds, node_id, admin: *admin, protocol: *protocol, discovery: *discovery, tls };
+        let bootstrap = Bootstrap {
+            gateway,
+            xds,
+            node_id: Some(node_id),
+            admin: *admin,
+            probes: None,
+            protocol: *protocol,
+            discovery: *discovery,
+            tls,
+        };
         format!("# The Envoy of Gateway {gateway}: envoy -c THIS_FILE\n{}", bootstrap.to_yaml())
     };
     let BootstrapTls { tls_ca: Some(ca), tls_cert: Some(certificate), tls_key: Some(key), .. } = tls else {

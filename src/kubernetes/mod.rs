@@ -2,6 +2,7 @@
 //!
 //! Never decides what should be written: that comes from pure code. Never reads the world: that is `source::kubernetes`.
 
+mod events;
 pub mod lease;
 pub mod peers;
 pub mod permissions;
