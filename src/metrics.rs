@@ -28,7 +28,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{Kind, ObjectName, Reason},
+    model::{Kind, ObjectName, OwnedKind, Reason},
     snapshot::{SnapshotCache, TypeUrl, steps_shared_and_made},
 };
 
@@ -63,6 +63,7 @@ pub struct Metrics {
     translate_units: Family<UnitLabel, Counter>,
     problems: Family<ReasonLabel, Gauge>,
     status_writes: Family<WriteLabels, Counter>,
+    provision_writes: Family<WriteLabels, Counter>,
 }
 
 impl Metrics {
@@ -164,6 +165,7 @@ impl Metrics {
             translate_units: register.plain("translate_units", "Outputs that were made, by kind"),
             problems: register.plain("problems", "Problems in the objects that are read, by reason"),
             status_writes: register.plain("status_writes", "Writes of statuses to the API server"),
+            provision_writes: register.plain("provision_writes", "Writes of objects that are created for Gateways"),
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -315,6 +317,12 @@ impl Metrics {
     /// How many problems there are with a reason now.
     pub fn problems(&self, reason: Reason, count: usize) {
         self.problems.get_or_create(&ReasonLabel { reason: reason.as_str() }).set(whole(count));
+    }
+
+    /// An object of this kind that is created for Gateways was written or (`false`) could not be.
+    pub fn provisioned(&self, kind: OwnedKind, done: bool) {
+        let labels = WriteLabels { kind: kind.as_str(), result: if done { "ok" } else { "failed" } };
+        self.provision_writes.get_or_create(&labels).inc();
     }
 
     /// A status of an object of this kind was written, or (`false`) could not be.
