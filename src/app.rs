@@ -85,6 +85,8 @@ pub fn run(config: &Config) -> ExitCode {
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
         Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
+        Command::Install(config) => Ok(cli::pod::install(config)),
+        Command::Drain(config) => Ok(cli::pod::drain(config)),
         Command::Translate(config) => {
             settings(&config.compile, config.in_cluster).map(|settings| cli::translate(config, settings))
         }

@@ -84,6 +84,31 @@ pub enum Command {
     Validate(ValidateConfig),
     /// Print the CustomResourceDefinitions of gateway.tailscale.com.
     Crds,
+    /// Put a copy of this program somewhere. Pods with Envoys run it.
+    #[command(hide = true)]
+    Install(InstallConfig),
+    /// Tell an Envoy that it goes, and wait until nobody sends it requests. Pods with Envoys run it.
+    #[command(hide = true)]
+    Drain(DrainConfig),
+}
+
+/// What `install` is told.
+#[derive(Clone, Debug, Args)]
+pub struct InstallConfig {
+    /// The file to make or replace.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TO", value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+/// What `drain` is told.
+#[derive(Clone, Debug, Args)]
+pub struct DrainConfig {
+    /// The address of the Envoy's admin page.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:19000")]
+    pub admin: SocketAddr,
+    /// How long to wait at most.
+    #[arg(long, env = "TAILSCALE_GATEWAY_SECONDS", value_name = "SECONDS", default_value_t = 60)]
+    pub seconds: u32,
 }
 
 /// What `serve` is told.

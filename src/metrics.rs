@@ -28,7 +28,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{Kind, ObjectName, Reason},
+    model::{Kind, ObjectName, OwnedKind, Reason},
     snapshot::{SnapshotCache, TypeUrl, steps_shared_and_made},
 };
 
@@ -64,6 +64,7 @@ pub struct Metrics {
     problems: Family<ReasonLabel, Gauge>,
     status_writes: Family<WriteLabels, Counter>,
     kinds: Family<KindLabels, Gauge>,
+    provision_writes: Family<WriteLabels, Counter>,
 }
 
 impl Metrics {
@@ -166,6 +167,7 @@ impl Metrics {
             problems: register.plain("problems", "Problems in the objects that are read, by reason"),
             status_writes: register.plain("status_writes", "Writes of statuses to the API server"),
             kinds: register.plain("source_kinds", "1 for the state in which the watch of a kind is"),
+            provision_writes: register.plain("provision_writes", "Writes of objects that are created for Gateways"),
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -329,6 +331,12 @@ impl Metrics {
             self.kinds.remove(&KindLabels { kind: kind.as_str(), state: other });
         }
         self.kinds.get_or_create(&labels).set(1);
+    }
+
+    /// An object of this kind that is created for Gateways was written or (`false`) could not be.
+    pub fn provisioned(&self, kind: OwnedKind, done: bool) {
+        let labels = WriteLabels { kind: kind.as_str(), result: if done { "ok" } else { "failed" } };
+        self.provision_writes.get_or_create(&labels).inc();
     }
 
     /// A status of an object of this kind was written, or (`false`) could not be.

@@ -4,10 +4,14 @@
 //! Secrets or what exists already; `run` makes it so.
 
 mod bootstrap;
+pub mod covers;
+pub mod known;
 mod metadata;
 mod pods;
+pub mod run;
 mod scaling;
 mod service;
+pub mod steps;
 
 use std::{collections::BTreeSet, sync::Arc};
 
