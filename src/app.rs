@@ -174,7 +174,7 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     let start = async {
         match &source {
             SourceSpec::Dir(path) => files::start(&serving, pipeline, path).await.map(|()| None),
-            SourceSpec::Kubernetes => cluster::start(&serving, pipeline, &config.cluster).await.map(Some),
+            SourceSpec::Kubernetes => cluster::start(&serving, pipeline, config).await.map(Some),
         }
     };
     // An API server may keep us waiting; SIGTERM ends that too.

@@ -11,6 +11,7 @@ use crate::{
     bootstrap::{Discovery, HostPort, Protocol},
     identity::{ServerNames, TrustDomain},
     model::ObjectName,
+    operator::DEFAULT_ENVOY_IMAGE,
     telemetry::LogFormat,
 };
 
@@ -151,6 +152,17 @@ pub struct ClusterConfig {
     /// This replica's name in the Lease [default: the host's name and a random part].
     #[arg(long, env = "TAILSCALE_GATEWAY_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
+    /// Where the Envoys that are created for Gateways find this control plane [default: tailscale-gateway.NAMESPACE.svc:18000,
+    /// the chart's Service].
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_ADDRESS", value_name = "HOST:PORT")]
+    pub xds_address: Option<HostPort>,
+    /// The image of the Envoys whose parameters name none.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ENVOY_IMAGE", value_name = "IMAGE", default_value = DEFAULT_ENVOY_IMAGE)]
+    pub envoy_image: String,
+    /// The image of this program, whose command `drain` ends Envoys gracefully. Without it a pod that is to end waits as long as
+    /// it may, whether or not there are requests.
+    #[arg(long, env = "TAILSCALE_GATEWAY_OWN_IMAGE", value_name = "IMAGE")]
+    pub own_image: Option<String>,
     /// The Lease whose holder writes statuses and objects.
     #[arg(long, env = "TAILSCALE_GATEWAY_LEASE", value_name = "NAME", default_value = "tailscale-gateway")]
     pub lease: String,

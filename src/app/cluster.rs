@@ -1,6 +1,7 @@
 //! Wiring with a Kubernetes API server.
 
 mod freshness;
+mod planning;
 mod programmed;
 
 use std::{
@@ -14,14 +15,16 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use self::programmed::Follower;
+use self::{planning::Planning, programmed::Follower};
 use super::{AppError, Serving};
 use crate::{
+    bootstrap::HostPort,
     cli,
-    config::ClusterConfig,
+    config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
     kubernetes::{self, LeaseConfig, Peers, StatusNews, StatusWriter},
     model::ObjectKey,
+    operator::{self, Planner},
     pipeline::{self, Applied, Batch, Pipeline},
     source::{Health, KubernetesSource},
 };
@@ -35,10 +38,22 @@ use crate::{
 pub(super) async fn start(
     serving: &Serving,
     mut pipeline: Pipeline,
-    config: &ClusterConfig,
+    serve: &ServeConfig,
 ) -> Result<JoinHandle<()>, AppError> {
+    let config = &serve.cluster;
     let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
+    let namespace = namespace(config, &client);
     let (news, heard) = mpsc::unbounded_channel();
+    let (plans, planned) = mpsc::unbounded_channel();
+    let (certificates, _wanted) = watch::channel(planning::Certificates::default());
+    let planner = Planner::new(operator::Settings {
+        xds: config.xds_address.clone().unwrap_or_else(|| service_address(&namespace)),
+        server_name: None,
+        envoy_image: config.envoy_image.as_str().into(),
+        own_image: config.own_image.as_deref().map(Into::into),
+        privileged_ports: serve.compile.privileged_ports,
+    });
+    let mut planning = Planning { planner, plans, certificates };
     let began = Instant::now();
     let health = Health::default();
     task::spawn(freshness::follow(
@@ -49,6 +64,7 @@ pub(super) async fn start(
     ));
     let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
+    planning.begin(&first.changes);
     let mut applied = pipeline.apply(first.changes);
     let _ = news.send(StatusNews::Observed(first.observed));
     let mut reports = std::mem::take(&mut applied.reports);
@@ -63,6 +79,7 @@ pub(super) async fn start(
         let Some(update) = source.next().await else { break };
         let seen = Instant::now();
         compiling = Instant::now();
+        planning.take(&update.changes);
         let mut applied = pipeline.apply(update.changes);
         let _ = news.send(StatusNews::Observed(update.observed));
         reports.append(&mut applied.reports);
@@ -73,13 +90,16 @@ pub(super) async fn start(
 
     let (lead, leader) = watch::channel(false);
     let lease = LeaseConfig {
-        namespace: namespace(config, &client),
+        namespace,
         name: config.lease.clone(),
         holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
         duration: Duration::from_secs(config.lease_seconds.into()),
     };
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
+    let (outcomes, done) = mpsc::unbounded_channel();
+    task::spawn(operator::run::run(client.clone(), planned, leader.clone(), serving.metrics.clone(), outcomes));
+    task::spawn(planning::report(done, news.clone()));
     let writer =
         StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
     task::spawn(writer.run(heard));
@@ -97,7 +117,7 @@ pub(super) async fn start(
 
     let (sender, batches) = mpsc::channel(1);
     let (want, wants) = watch::channel(pipeline.engine().wanted().clone());
-    task::spawn(feed(source, sender, wants, news.clone()));
+    task::spawn(feed(source, sender, wants, planning, news.clone()));
     let after = move |pipeline: &Pipeline, applied: &mut Applied| {
         want.send_if_modified(|known| {
             let now = pipeline.engine().wanted();
@@ -119,6 +139,7 @@ async fn feed(
     mut source: KubernetesSource,
     sender: mpsc::Sender<Batch>,
     mut wants: watch::Receiver<imbl::OrdSet<ObjectKey>>,
+    mut planning: Planning,
     news: mpsc::UnboundedSender<StatusNews>,
 ) {
     loop {
@@ -129,6 +150,7 @@ async fn feed(
                 if !update.observed.is_empty() {
                     let _ = news.send(StatusNews::Observed(update.observed));
                 }
+                planning.take(&update.changes);
                 if !update.changes.is_empty() && sender.send(Batch { changes: update.changes, seen }).await.is_err() {
                     return;
                 }
@@ -142,6 +164,11 @@ async fn feed(
             }
         }
     }
+}
+
+/// The chart's Service.
+fn service_address(namespace: &str) -> HostPort {
+    HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 }
 }
 
 /// The operator's own namespace.

@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["model", "snapshot"]),
     ("telemetry", &[]),
     ("bootstrap", &["compile", "model"]),
-    ("config", &["api", "bootstrap", "identity", "model", "telemetry"]),
+    ("config", &["api", "bootstrap", "identity", "model", "operator", "telemetry"]),
     // From where certificates stand to the port that shows them.
     ("security", &["config", "identity", "metrics", "source", "xds"]),
     ("admin", &["dump", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
@@ -69,6 +69,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const EVERYTHING: &[&str] = &[
     "admin",
     "api",
+    "bootstrap",
     "cli",
     "compile",
     "config",
@@ -78,6 +79,7 @@ const EVERYTHING: &[&str] = &[
     "identity",
     "metrics",
     "model",
+    "operator",
     "pipeline",
     "security",
     "snapshot",
