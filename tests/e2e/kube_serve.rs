@@ -466,3 +466,47 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
     let spec = object(&cluster, "lease", "tailscale-gateway").await["spec"].clone();
     assert_eq!(spec["holderIdentity"].as_str().unwrap_or_default(), "", "{spec}");
 }
+
+#[tokio::test]
+async fn a_gateway_gets_envoys_of_its_own_and_loses_them_with_its_class() {
+    let cluster = cluster().await;
+    let blue = Backend::start("blue").await;
+    let gateway = gateway(80).replace("annotations: {gateway.tailscale.com/infrastructure: external}", "labels: {}");
+    let gateway = gateway.replace("  addresses: [{type: IPAddress, value: 127.0.0.1}]\n", "");
+    cluster.apply(&[CLASS, &gateway, &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
+    let _control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &["--xds-insecure"]).await;
+    let objects = ["serviceaccount", "configmap", "deployment", "service", "poddisruptionbudget"];
+    for kind in objects {
+        until(&format!("the {kind}"), async || {
+            let printed = cluster.kubectl(&["get", kind, "web-tailscale"]).await;
+            if printed.success { Ok(()) } else { Err(printed.stderr) }
+        })
+        .await;
+    }
+    let service = self::object(&cluster, "service", "web-tailscale").await;
+    assert_eq!(
+        (&service["spec"]["ports"][0]["port"], &service["spec"]["ports"][0]["targetPort"]),
+        (&json!(80), &json!(10080))
+    );
+
+    // What others change of it is mended; what others add stays.
+    let patch = r#"{"metadata": {"annotations": {"example.com/theirs": "stays"}}, "spec": {"ports": [{"port": 80, "$patch": "delete"}, {"name": "wrong", "port": 81}]}}"#;
+    cluster.kubectl(&["patch", "service", "web-tailscale", "--patch", patch]).await.expect_success();
+    until("the port to be back", async || {
+        let service = self::object(&cluster, "service", "web-tailscale").await;
+        let ports: Vec<&Value> =
+            service["spec"]["ports"].as_array().into_iter().flatten().map(|one| &one["port"]).collect();
+        let kept = &service["metadata"]["annotations"]["example.com/theirs"];
+        if ports.contains(&&json!(80)) && kept == "stays" { Ok(()) } else { Err(service.to_string()) }
+    })
+    .await;
+
+    cluster.kubectl(&["delete", "gateway", "web"]).await.expect_success();
+    for kind in objects {
+        until(&format!("the {kind} to be gone"), async || {
+            let printed = cluster.kubectl(&["get", kind, "web-tailscale"]).await;
+            if printed.success { Err(printed.stdout) } else { Ok(()) }
+        })
+        .await;
+    }
+}
