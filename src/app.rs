@@ -108,7 +108,7 @@ fn settings(config: &CompileConfig, in_cluster: bool) -> Result<Settings, AppErr
         Some((Err(reason), path)) if asked_for => return Err(AppError::TrustedCa { path, reason }),
         _ => None,
     };
-    Ok(Settings { privileged_ports: config.privileged_ports, in_cluster, trusted_authorities })
+    Ok(Settings { privileged_ports: config.privileged_ports, in_cluster, trusted_authorities, hosting: None })
 }
 
 /// Reads a PEM file and sees that it holds certificates and nothing that Envoy would stumble over.

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod store;
 
 pub mod compile;
+pub mod extension;
 pub mod operator;
 pub mod snapshot;
 pub mod status;

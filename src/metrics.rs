@@ -64,6 +64,7 @@ pub struct Metrics {
     problems: Family<ReasonLabel, Gauge>,
     status_writes: Family<WriteLabels, Counter>,
     provision_writes: Family<WriteLabels, Counter>,
+    kinds: Family<KindLabels, Gauge>,
 }
 
 impl Metrics {
@@ -166,6 +167,7 @@ impl Metrics {
             problems: register.plain("problems", "Problems in the objects that are read, by reason"),
             status_writes: register.plain("status_writes", "Writes of statuses to the API server"),
             provision_writes: register.plain("provision_writes", "Writes of objects that are created for Gateways"),
+            kinds: register.plain("source_kinds", "1 for the state in which the watch of a kind is"),
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -325,6 +327,18 @@ impl Metrics {
         self.provision_writes.get_or_create(&labels).inc();
     }
 
+    /// The watch of a kind is in this state, one of a closed list.
+    pub fn kind_state(&self, kind: Kind, state: &'static str) {
+        let labels = KindLabels { kind: kind.as_str(), state };
+        if self.kinds.get(&labels).is_some_and(|gauge| gauge.get() == 1) {
+            return;
+        }
+        for other in ["waiting", "watching", "not_installed", "forbidden", "failing"] {
+            self.kinds.remove(&KindLabels { kind: kind.as_str(), state: other });
+        }
+        self.kinds.get_or_create(&labels).set(1);
+    }
+
     /// A status of an object of this kind was written, or (`false`) could not be.
     pub fn status_written(&self, kind: Kind, done: bool) {
         let labels = WriteLabels { kind: kind.as_str(), result: if done { "ok" } else { "failed" } };
@@ -423,6 +437,12 @@ struct BarrierLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnitLabel {
     unit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -17,7 +17,7 @@ use crate::{
     compile::{Compiler, Made, OutputKey},
     metrics::Metrics,
     model::{ObjectKey, ObjectName, Problem, Reason, Report, Severity},
-    snapshot::{SnapshotCache, TypeUrl, ViewChange},
+    snapshot::{Hosted, SnapshotCache, TypeUrl, ViewChange},
     store::{Change, Commit, Engine},
 };
 
@@ -43,6 +43,7 @@ pub struct Pipeline {
     cache: Arc<SnapshotCache>,
     reports: Reports,
     published: Arc<ArcSwap<Reports>>,
+    hosted: Arc<ArcSwap<Hosted>>,
     /// How many problems there are, by reason.
     counts: BTreeMap<Reason, usize>,
 }
@@ -73,7 +74,14 @@ impl Pipeline {
     /// An empty world that publishes to a cache.
     pub fn new(compiler: Compiler, cache: Arc<SnapshotCache>) -> Self {
         let counts = Reason::ALL.iter().map(|reason| (*reason, 0)).collect();
-        Self { engine: Engine::new(compiler), cache, reports: Reports::new(), published: Arc::default(), counts }
+        Self {
+            engine: Engine::new(compiler),
+            cache,
+            reports: Reports::new(),
+            published: Arc::default(),
+            hosted: Arc::default(),
+            counts,
+        }
     }
 
     /// The world.
@@ -91,14 +99,22 @@ impl Pipeline {
         Arc::clone(&self.published)
     }
 
+    /// What is put into configurations of other controllers, for readers in other tasks, renewed with every commit.
+    pub fn published_hosted(&self) -> Arc<ArcSwap<Hosted>> {
+        Arc::clone(&self.hosted)
+    }
+
     /// Applies changes as one, and publishes each Gateway's differences as one step.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Applied {
         let Commit { changed, made, objects } = self.engine.commit(changes);
         let mut applied = Applied { objects, made, ..Applied::default() };
         let mut steps: BTreeMap<ObjectName, Vec<ViewChange>> = BTreeMap::new();
         let mut reported = false;
+        let mut hosted: Option<Hosted> = None;
         for (key, value) in changed {
-            if let Some((gateway, change)) = key.served(value.as_ref()) {
+            if let Some(change) = key.hosted(value.as_ref()) {
+                hosted.get_or_insert_with(|| (**self.hosted.load()).clone()).apply(change);
+            } else if let Some((gateway, change)) = key.served(value.as_ref()) {
                 *applied.resources.entry(change.type_url).or_default() += 1;
                 match steps.get_mut(gateway) {
                     Some(step) => step.push(change),
@@ -119,6 +135,10 @@ impl Pipeline {
         for (gateway, step) in steps {
             self.cache.publish(&gateway, step);
             applied.gateways.push(gateway);
+        }
+        // After the snapshots: what a hook puts in may point at what is served.
+        if let Some(hosted) = hosted {
+            self.hosted.store(Arc::new(hosted));
         }
         if reported {
             self.published.store(Arc::new(self.reports.clone()));

@@ -1,5 +1,6 @@
 //! Wiring with a Kubernetes API server.
 
+mod freshness;
 mod programmed;
 
 use std::{
@@ -13,12 +14,13 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
+use self::programmed::Follower;
 use super::{AppError, Serving};
 use crate::{
     cli,
     config::ClusterConfig,
     gateways::CONTROLLER_NAME,
-    kubernetes::{self, LeaseConfig, StatusNews, StatusWriter},
+    kubernetes::{self, LeaseConfig, Peers, StatusNews, StatusWriter},
     model::ObjectKey,
     pipeline::{self, Applied, Batch, Pipeline},
     source::{Health, KubernetesSource},
@@ -38,7 +40,14 @@ pub(super) async fn start(
     let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
     let (news, heard) = mpsc::unbounded_channel();
     let began = Instant::now();
-    let (first, mut source) = KubernetesSource::start(client.clone(), Health::default()).await;
+    let health = Health::default();
+    task::spawn(freshness::follow(
+        health.subscribe(),
+        Arc::clone(&serving.cache),
+        Arc::clone(&serving.metrics),
+        Arc::clone(&serving.readiness),
+    ));
+    let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
     let mut applied = pipeline.apply(first.changes);
     let _ = news.send(StatusNews::Observed(first.observed));
@@ -69,10 +78,22 @@ pub(super) async fn start(
         holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
         duration: Duration::from_secs(config.lease_seconds.into()),
     };
+    let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
-    let writer = StatusWriter::new(client, CONTROLLER_NAME, leader, serving.metrics.clone());
+    let writer =
+        StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
     task::spawn(writer.run(heard));
-    task::spawn(programmed::follow(Arc::clone(&serving.registry), pipeline.published_reports(), news.clone()));
+    let (own, told) = watch::channel(Arc::default());
+    let (hear, others) = watch::channel(Arc::default());
+    task::spawn(peers.run(client, told, hear, serving.shutdown.clone()));
+    let follower = Follower {
+        registry: Arc::clone(&serving.registry),
+        reports: pipeline.published_reports(),
+        others,
+        own,
+        news: news.clone(),
+    };
+    task::spawn(follower.run());
 
     let (sender, batches) = mpsc::channel(1);
     let (want, wants) = watch::channel(pipeline.engine().wanted().clone());

@@ -1,6 +1,6 @@
 //! Clusters: one for each port of a Service, one for each tailnet endpoint.
 
-use std::{sync::Arc, time::Duration as StdDuration};
+use std::{net::IpAddr, sync::Arc, time::Duration as StdDuration};
 
 use k8s_openapi::api::core::v1::Service;
 use tailscale_gateway_proto::{
@@ -12,13 +12,14 @@ use tailscale_gateway_proto::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy},
             },
             core::v3::{
-                HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions, TransportSocket,
+                ConfigSource, HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions,
+                TransportSocket,
                 health_check::{HealthChecker, HttpHealthCheck, TcpHealthCheck},
                 transport_socket,
             },
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
-                lb_endpoint::HostIdentifier,
+                endpoint::HealthCheckConfig, lb_endpoint::HostIdentifier,
             },
         },
         extensions::{
@@ -74,7 +75,7 @@ pub(super) fn cluster(settings: &Settings, name: &ClusterName, world: &mut World
             if target.tls && settings.trusted_authorities.is_none() {
                 return None;
             }
-            endpoint_cluster(name, endpoint, &target)
+            endpoint_cluster(name, endpoint, &target, Home::ours())
         }
     };
     Some(Arc::new(Resource::new(TypeUrl::Cluster, name.to_string(), &message)))
@@ -98,7 +99,7 @@ fn service_cluster(name: &ClusterName, protocol: AppProtocol) -> Cluster {
 
 /// What all clusters have. Envoy's default limits of 1024 connections and requests would answer 503 where backends still have
 /// room; a limit is the backend's to set.
-fn common(protocol: UpstreamProtocolOptions) -> Cluster {
+pub(super) fn common(protocol: UpstreamProtocolOptions) -> Cluster {
     let unlimited = Some(UInt32Value { value: u32::MAX });
     let options = HttpProtocolOptions { upstream_protocol_options: Some(protocol), ..Default::default() };
     Cluster {
@@ -160,9 +161,41 @@ impl EndpointTarget {
     pub(super) fn tls(&self) -> bool {
         self.tls
     }
+
+    /// Its address, when it has one and needs nothing else that depends on it: a name in a certificate.
+    pub(super) fn plain_address(&self) -> Option<IpAddr> {
+        match self.target.host {
+            Host::Address(ip) if !self.tls => Some(ip),
+            _ => None,
+        }
+    }
 }
 
-fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &EndpointTarget) -> Cluster {
+/// The configuration that a cluster is made for.
+pub(super) struct Home {
+    /// Where it fetches the authorities, and their name there.
+    pub(super) authorities: SdsSecretConfig,
+    /// Where it fetches endpoints that have an address, if not from itself.
+    pub(super) endpoints: Option<ConfigSource>,
+    /// Endpoints say for themselves which Host their requests carry; else routes do.
+    pub(super) endpoints_name_host: bool,
+}
+
+impl Home {
+    /// For Envoys of our own Gateways.
+    fn ours() -> Self {
+        let authorities = SdsSecretConfig { name: AUTHORITIES.to_owned(), sds_config: from_ads() };
+        Self { authorities, endpoints: None, endpoints_name_host: false }
+    }
+}
+
+/// The cluster of an endpoint.
+pub(super) fn endpoint_cluster(
+    name: &ClusterName,
+    endpoint: &TailscaleEndpoint,
+    target: &EndpointTarget,
+    home: Home,
+) -> Cluster {
     let protocol = if target.http2 {
         let options = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(options) })
@@ -176,17 +209,50 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &E
         let options = ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default());
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(options) })
     };
-    let (host, discovery) = match &target.target.host {
-        Host::Address(ip) => (ip.to_string(), DiscoveryType::Static),
-        Host::Name(dns) => (dns.clone(), DiscoveryType::StrictDns),
+    let cluster = Cluster {
+        name: name.to_string(),
+        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2, home.authorities)),
+        health_checks: endpoint
+            .health_check
+            .iter()
+            .filter(|check| check.enabled)
+            .filter_map(|check| health_check(check, endpoint, target, home.endpoints_name_host))
+            .collect(),
+        outlier_detection: Some(outlier_detection()),
+        ..common(protocol)
     };
-    let assignment = ClusterLoadAssignment {
+    match (target.plain_address(), home.endpoints) {
+        (Some(_), Some(source)) => Cluster {
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+            eds_cluster_config: Some(EdsClusterConfig { eds_config: Some(source), service_name: name.to_string() }),
+            ..cluster
+        },
+        _ => Cluster {
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(match &target.target.host {
+                Host::Address(_) => DiscoveryType::Static,
+                Host::Name(_) => DiscoveryType::StrictDns,
+            } as i32)),
+            dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+            load_assignment: Some(assignment(name, target, home.endpoints_name_host)),
+            ..cluster
+        },
+    }
+}
+
+/// The one endpoint of a target's cluster. If it names the Host of its requests, health checks carry that, too.
+pub(super) fn assignment(name: &ClusterName, target: &EndpointTarget, names_host: bool) -> ClusterLoadAssignment {
+    let host = target.target.host.to_string();
+    let hostname = if names_host { target.authority.clone() } else { host.clone() };
+    let health_check_config =
+        names_host.then(|| HealthCheckConfig { hostname: hostname.clone(), ..Default::default() });
+    ClusterLoadAssignment {
         cluster_name: name.to_string(),
         endpoints: vec![LocalityLbEndpoints {
             lb_endpoints: vec![LbEndpoint {
                 host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint {
-                    address: Some(socket_address(host.clone(), target.target.port)),
-                    hostname: host.clone(),
+                    address: Some(socket_address(host, target.target.port)),
+                    hostname,
+                    health_check_config,
                     ..Default::default()
                 })),
                 ..Default::default()
@@ -194,26 +260,11 @@ fn endpoint_cluster(name: &ClusterName, endpoint: &TailscaleEndpoint, target: &E
             ..Default::default()
         }],
         ..Default::default()
-    };
-    Cluster {
-        name: name.to_string(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
-        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
-        load_assignment: Some(assignment),
-        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2)),
-        health_checks: endpoint
-            .health_check
-            .iter()
-            .filter(|check| check.enabled)
-            .filter_map(|check| health_check(check, endpoint, target))
-            .collect(),
-        outlier_detection: Some(outlier_detection()),
-        ..common(protocol)
     }
 }
 
 /// TLS towards a target, its name checked against the certificate.
-fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
+fn tls_socket(host: &Host, http2: bool, authorities: SdsSecretConfig) -> TransportSocket {
     let (sni, kind, name) = match host {
         Host::Name(name) => (name.clone(), SanType::Dns, name.clone()),
         Host::Address(ip) => (String::new(), SanType::IpAddress, ip.to_string()),
@@ -227,10 +278,7 @@ fn tls_socket(host: &Host, http2: bool) -> TransportSocket {
             }],
             ..Default::default()
         }),
-        validation_context_sds_secret_config: Some(SdsSecretConfig {
-            name: AUTHORITIES.to_owned(),
-            sds_config: from_ads(),
-        }),
+        validation_context_sds_secret_config: Some(authorities),
         ..Default::default()
     };
     let context = UpstreamTlsContext {
@@ -273,6 +321,7 @@ fn health_check(
     check: &EndpointHealthCheck,
     endpoint: &TailscaleEndpoint,
     target: &EndpointTarget,
+    endpoints_name_host: bool,
 ) -> Option<EnvoyHealthCheck> {
     if health_check_problem(endpoint).is_some() {
         return None;
@@ -280,7 +329,7 @@ fn health_check(
     let checker = match endpoint.protocol {
         EndpointProtocol::Grpc => HealthChecker::TcpHealthCheck(TcpHealthCheck::default()),
         _ => HealthChecker::HttpHealthCheck(HttpHealthCheck {
-            host: target.authority.clone(),
+            host: if endpoints_name_host { String::new() } else { target.authority.clone() },
             path: check.path.clone(),
             ..Default::default()
         }),

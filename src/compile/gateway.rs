@@ -25,8 +25,11 @@ use crate::{
 /// What a Gateway's specification comes to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GatewayListeners {
-    /// The Gateway's class is ours; nothing else is filled in when it is not.
+    /// The Gateway's class is ours.
     pub ours: bool,
+    /// There is such a Gateway, and its class is another controller's. Only its HTTP and HTTPS listeners are filled in then,
+    /// with what decides where tailnet endpoints are offered.
+    pub foreign: bool,
     /// The Gateway's `metadata.generation`.
     pub generation: i64,
     /// Where listeners are bound, without what others include; nowhere when empty.
@@ -99,6 +102,7 @@ impl GatewayListeners {
 pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
     let mut made = GatewayListeners {
         ours: false,
+        foreign: false,
         generation: 0,
         addresses: Vec::new(),
         addresses_asked: false,
@@ -110,6 +114,10 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     let Some(gateway) = world.object::<Gateway>(name) else { return Output::plain(Made::Listeners(Arc::new(made))) };
     made.generation = generation(&gateway.metadata);
     if !class_is_ours(&gateway.spec.gateway_class_name, settings.in_cluster, world) {
+        made.foreign = true;
+        if settings.hosting.is_some() {
+            made.listeners = gateway.spec.listeners.iter().filter_map(foreign).collect();
+        }
         return Output::plain(Made::Listeners(Arc::new(made)));
     }
     made.ours = true;
@@ -308,11 +316,7 @@ fn check(
         port: listener.port,
         bound_port,
         https,
-        hostname: listener
-            .hostname
-            .as_deref()
-            .filter(|hostname| !hostname.is_empty())
-            .map(|hostname| hostname.to_ascii_lowercase().into()),
+        hostname: hostname_of(listener),
         from: namespaces.from,
         selector: namespaces.selector.clone(),
         kinds,
@@ -320,6 +324,34 @@ fn check(
         served: protocol_ok && tls_ok && !no_selector,
         problems,
     }
+}
+
+/// A listener of a Gateway of another controller, which looks to the rest of it.
+fn foreign(listener: &Listener) -> Option<ListenerSpec> {
+    let https = match listener.protocol.as_str() {
+        "HTTP" => false,
+        "HTTPS" => true,
+        _ => return None,
+    };
+    let namespaces = &listener.allowed_routes.namespaces;
+    Some(ListenerSpec {
+        name: listener.name.as_str().into(),
+        port: listener.port,
+        bound_port: listener.port,
+        https,
+        hostname: hostname_of(listener),
+        from: namespaces.from,
+        selector: namespaces.selector.clone(),
+        kinds: Vec::new(),
+        certificates: Vec::new(),
+        served: true,
+        problems: Vec::new(),
+    })
+}
+
+fn hostname_of(listener: &Listener) -> Option<Arc<str>> {
+    let hostname = listener.hostname.as_deref().filter(|hostname| !hostname.is_empty());
+    hostname.map(|hostname| hostname.to_ascii_lowercase().into())
 }
 
 fn certificate(

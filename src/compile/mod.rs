@@ -13,6 +13,7 @@ mod filter;
 mod findings;
 mod gateway;
 mod header;
+mod hosted;
 mod hostname;
 mod listener;
 mod matching;
@@ -35,11 +36,12 @@ use std::sync::Arc;
 
 pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
+pub use hosted::{Hosting, XdsAddress};
 pub use matching::MatchPrecedence;
 
 use crate::{
     model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName},
-    snapshot::{Resource, Segment, TypeUrl, ViewChange},
+    snapshot::{HostedChange, HostedCluster, HostedGateway, HostedRoute, Resource, Segment, TypeUrl, ViewChange},
     store::{Output, Program, View},
 };
 
@@ -54,6 +56,8 @@ pub struct Settings {
     pub in_cluster: bool,
     /// PEM certificates of the authorities that HTTPS targets are checked against.
     pub trusted_authorities: Option<Arc<str>>,
+    /// Gateways of other controllers get routes and clusters, too; nothing when nobody asks for them.
+    pub hosting: Option<Hosting>,
 }
 
 /// The compiler as a [`Program`].
@@ -97,6 +101,14 @@ pub enum OutputKey {
     GatewaySecret(ObjectName, ObjectName),
     /// Served: the authorities that HTTPS targets are checked against.
     GatewayAuthorities(ObjectName),
+    /// Published: a Gateway of another controller.
+    HostedGateway(ObjectName),
+    /// Published: a route of such a Gateway.
+    HostedRoute(ObjectKey),
+    /// Published: a cluster for such a Gateway's Envoys.
+    HostedCluster(ObjectName, ClusterName),
+    /// Served: its endpoints.
+    HostedEndpoints(ObjectName, ClusterName),
     /// What was found about an object.
     Report(ObjectKey),
 }
@@ -118,6 +130,12 @@ pub enum Made {
     Entries(Arc<table::Entries>),
     /// Of [`OutputKey::VirtualHost`] and [`OutputKey::Bucket`].
     Segment(Segment),
+    /// Of [`OutputKey::HostedGateway`]; nothing when it is not of another controller.
+    HostedGateway(Option<Arc<HostedGateway>>),
+    /// Of [`OutputKey::HostedRoute`]; nothing when none of its Gateways is.
+    HostedRoute(Option<Arc<HostedRoute>>),
+    /// Of [`OutputKey::HostedCluster`]; nothing when it leads nowhere.
+    HostedCluster(Option<Arc<HostedCluster>>),
     /// Of [`OutputKey::Report`]; nothing for objects that are none of our business.
     Report(Option<Arc<Report>>),
 }
@@ -175,9 +193,11 @@ impl Program for Compiler {
             | OutputKey::GatewayEndpoints(..)
             | OutputKey::GatewaySecret(..)
             | OutputKey::GatewayAuthorities(_)
+            | OutputKey::HostedCluster(..)
+            | OutputKey::HostedEndpoints(..)
             | OutputKey::Listeners(_) => 1,
-            OutputKey::Binding(_) | OutputKey::Scope(_) => 2,
-            OutputKey::RouteEntries(..) | OutputKey::EndpointEntries(_) => 3,
+            OutputKey::Binding(_) | OutputKey::Scope(_) | OutputKey::HostedRoute(_) => 2,
+            OutputKey::RouteEntries(..) | OutputKey::EndpointEntries(_) | OutputKey::HostedGateway(_) => 3,
             OutputKey::VirtualHost(..) => 4,
             OutputKey::Bucket(..) => 5,
             OutputKey::RouteTable(_) | OutputKey::Listener(..) => 6,
@@ -194,8 +214,16 @@ impl Program for Compiler {
             | Kind::ConfigMap
             | Kind::ReferenceGrant => Vec::new(),
             // What states facts comes before what looks them up: made on its own, and not when the first reader asks.
-            Kind::Gateway => vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())],
-            Kind::HttpRoute => vec![OutputKey::Binding(object.name.clone()), OutputKey::Report(object.clone())],
+            Kind::Gateway => {
+                let mut roots = vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())];
+                roots.extend(self.settings.hosting.is_some().then(|| OutputKey::HostedGateway(object.name.clone())));
+                roots
+            }
+            Kind::HttpRoute => {
+                let mut roots = vec![OutputKey::Binding(object.name.clone()), OutputKey::Report(object.clone())];
+                roots.extend(self.settings.hosting.is_some().then(|| OutputKey::HostedRoute(object.clone())));
+                roots
+            }
             _ => vec![OutputKey::Report(object.clone())],
         }
     }
@@ -226,6 +254,14 @@ impl Program for Compiler {
                 resource(world.output(&OutputKey::Secret(secret.clone())).secret().ok())
             }
             OutputKey::GatewayAuthorities(_) => resource(secret::authorities(&self.settings)),
+            OutputKey::HostedGateway(name) => {
+                Output::plain(Made::HostedGateway(hosted::gateway(&self.settings, name, world)))
+            }
+            OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(&route.name, world))),
+            OutputKey::HostedCluster(gateway, name) => {
+                Output::plain(Made::HostedCluster(hosted::cluster(&self.settings, gateway, name, world)))
+            }
+            OutputKey::HostedEndpoints(_, name) => resource(hosted::endpoints(name, world)),
             OutputKey::Report(object) => {
                 Output::plain(Made::Report(report::report(&self.settings, object, world).map(Arc::new)))
             }
@@ -246,7 +282,9 @@ impl OutputKey {
                 (gateway, TypeUrl::Listener, crate::model::listener_name(gateway, *port).into())
             }
             OutputKey::GatewayCluster(gateway, cluster) => (gateway, TypeUrl::Cluster, cluster.to_string().into()),
-            OutputKey::GatewayEndpoints(gateway, cluster) => (gateway, TypeUrl::Endpoints, cluster.to_string().into()),
+            OutputKey::GatewayEndpoints(gateway, cluster) | OutputKey::HostedEndpoints(gateway, cluster) => {
+                (gateway, TypeUrl::Endpoints, cluster.to_string().into())
+            }
             OutputKey::GatewaySecret(gateway, secret) => {
                 (gateway, TypeUrl::Secret, crate::model::secret_name(secret).into())
             }
@@ -258,6 +296,29 @@ impl OutputKey {
             _ => None,
         };
         Some((gateway, ViewChange { type_url, name, resource }))
+    }
+}
+
+impl OutputKey {
+    /// The difference to what is put into configurations of other controllers, if a changed output is one.
+    pub fn hosted(&self, value: Option<&Made>) -> Option<HostedChange> {
+        match (self, value) {
+            (OutputKey::HostedGateway(name), Some(Made::HostedGateway(made))) => {
+                Some(HostedChange::Gateway(name.clone(), made.clone()))
+            }
+            (OutputKey::HostedRoute(key), Some(Made::HostedRoute(made))) => {
+                Some(HostedChange::Route(key.clone(), made.clone()))
+            }
+            (OutputKey::HostedCluster(gateway, name), Some(Made::HostedCluster(made))) => {
+                Some(HostedChange::Cluster(gateway.clone(), name.to_string().into(), made.clone()))
+            }
+            (OutputKey::HostedGateway(name), _) => Some(HostedChange::Gateway(name.clone(), None)),
+            (OutputKey::HostedRoute(key), _) => Some(HostedChange::Route(key.clone(), None)),
+            (OutputKey::HostedCluster(gateway, name), _) => {
+                Some(HostedChange::Cluster(gateway.clone(), name.to_string().into(), None))
+            }
+            _ => None,
+        }
     }
 }
 

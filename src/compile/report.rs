@@ -228,9 +228,13 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
             let message = format!("there is no Gateway {name}");
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));
         }
-        Some(target) if !class_is_ours(&target.spec.gateway_class_name, settings.in_cluster, world) => {
+        Some(target)
+            if settings.hosting.is_none()
+                && !class_is_ours(&target.spec.gateway_class_name, settings.in_cluster, world) =>
+        {
             let message = format!(
-                "Gateway {name} is of class {}, which another controller serves; it gets no routes from here yet",
+                "Gateway {name} is of class {}, which another controller serves; it gets no routes from here: if that is an \
+                 Envoy Gateway, start with --extension-listen and have it ask here",
                 target.spec.gateway_class_name
             );
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::NotActedOn, message));
@@ -272,7 +276,11 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
             problems.push(Problem::new(object.clone(), field, Reason::NotActedOn, message));
         }
     };
-    note(gateway.spec.extension_server.is_some(), "spec.extensionServer", "the extension server is not there yet");
+    note(
+        gateway.spec.extension_server.is_some(),
+        "spec.extensionServer",
+        "this program is the extension server itself and is set up by its own flags",
+    );
     note(
         gateway.spec.route_discovery.is_some(),
         "spec.routeDiscovery",

@@ -89,7 +89,8 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
     let mut problems = Vec::new();
     let mut candidates = Vec::new();
-    if listeners.ours {
+    // Of a Gateway that is neither ours nor foreign there are no listeners.
+    if listeners.ours || !listeners.listeners.is_empty() {
         for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
             let object = world.object::<TailscaleGateway>(&name);
             if let Some(object) = object.filter(|object| object.spec.gateway_ref.kind == Kind::Gateway.as_str()) {
@@ -111,7 +112,7 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
         }
     }
     let (endpoints, mut facts) = settle(gateway, candidates);
-    for endpoint in &endpoints {
+    for endpoint in endpoints.iter().filter(|_| listeners.ours) {
         for listener in listeners.served().filter(|listener| endpoint.listeners.contains(&listener.name)) {
             let domain = endpoint
                 .host

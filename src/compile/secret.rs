@@ -48,15 +48,20 @@ pub(super) fn certificate(name: &ObjectName, world: &mut World<'_>) -> Result<Ar
 
 /// The authorities that HTTPS targets are checked against.
 pub(super) fn authorities(settings: &Settings) -> Option<Arc<Resource>> {
+    let message = authorities_message(settings, AUTHORITIES)?;
+    Some(Arc::new(Resource::new(TypeUrl::Secret, AUTHORITIES, &message)))
+}
+
+/// The same under another name, as a message.
+pub(super) fn authorities_message(settings: &Settings, name: &str) -> Option<Secret> {
     let authorities = settings.trusted_authorities.as_ref()?;
-    let message = Secret {
-        name: AUTHORITIES.to_owned(),
+    Some(Secret {
+        name: name.to_owned(),
         r#type: Some(secret::Type::ValidationContext(CertificateValidationContext {
             trusted_ca: inline(authorities.as_bytes()),
             ..Default::default()
         })),
-    };
-    Some(Arc::new(Resource::new(TypeUrl::Secret, AUTHORITIES, &message)))
+    })
 }
 
 fn inline(bytes: &[u8]) -> Option<DataSource> {

@@ -13,6 +13,35 @@ pub(super) fn weights(backends: &[(u32, SmallVec<[u32; 1]>)]) -> Vec<SmallVec<[u
     exact(backends).unwrap_or_else(|| rounded(backends))
 }
 
+/// The weights of clusters of some backends, beside backends of others whose weights are left as they are, but for a whole
+/// factor: that one, and the weights. Where parts can not be whole, they are rounded and nobody loses all of a part.
+pub(super) fn among_others(others: u32, backends: &[(u32, SmallVec<[u32; 1]>)]) -> (u32, Vec<SmallVec<[u32; 1]>>) {
+    let mut factor: u128 = 1;
+    for (weight, parts) in backends {
+        let sum = sum(parts).max(1);
+        let step = parts.iter().fold(0, |step, part| gcd(step, u128::from(*part))) * u128::from(*weight);
+        let needed = sum / gcd(sum, step).max(1);
+        factor = factor / gcd(factor, needed).max(1) * needed;
+        if factor > u128::from(u32::MAX) {
+            factor = 1;
+            break;
+        }
+    }
+    let total = backends.iter().map(|(weight, _)| u128::from(*weight)).sum::<u128>() + u128::from(others);
+    let factor = u32::try_from(factor).ok().filter(|factor| total * u128::from(*factor) <= u128::from(u32::MAX));
+    let factor = factor.unwrap_or(1);
+    let row = |(weight, parts): &(u32, SmallVec<[u32; 1]>)| {
+        let whole = u128::from(*weight) * u128::from(factor);
+        let sum = sum(parts).max(1);
+        let part = |part: &u32| {
+            let value = whole * u128::from(*part) / sum;
+            u32::try_from(value.max(u128::from(*weight > 0 && *part > 0))).unwrap_or(u32::MAX)
+        };
+        parts.iter().map(part).collect()
+    };
+    (factor, backends.iter().map(row).collect())
+}
+
 fn exact(backends: &[(u32, SmallVec<[u32; 1]>)]) -> Option<Vec<SmallVec<[u32; 1]>>> {
     let mut common: u128 = 1;
     for (_, parts) in backends {
@@ -65,7 +94,7 @@ fn gcd(a: u128, b: u128) -> u128 {
 mod tests {
     use smallvec::{SmallVec, smallvec};
 
-    use super::{rounded, weights};
+    use super::{among_others, rounded, weights};
 
     fn plain(backends: &[(u32, SmallVec<[u32; 1]>)]) -> Vec<Vec<u32>> {
         weights(backends).into_iter().map(SmallVec::into_vec).collect()
@@ -81,6 +110,19 @@ mod tests {
     fn a_backend_of_several_clusters_keeps_exactly_its_share() {
         // One half for the first backend, split 1:2; one half for the second, split 3:4.
         assert_eq!(plain(&[(1, smallvec![1, 2]), (1, smallvec![3, 4])]), [[7, 14], [9, 12]]);
+    }
+
+    #[test]
+    fn beside_others_parts_are_whole_and_the_weights_of_others_grow_by_the_same_factor() {
+        let beside = |others, backends: &[(u32, SmallVec<[u32; 1]>)]| {
+            let (factor, weights) = among_others(others, backends);
+            (factor, weights.into_iter().map(SmallVec::into_vec).collect::<Vec<_>>())
+        };
+        assert_eq!(beside(90, &[(10, smallvec![7])]), (1, vec![vec![10]]));
+        assert_eq!(beside(1, &[(4, smallvec![1, 3])]), (1, vec![vec![1, 3]]));
+        assert_eq!(beside(1, &[(1, smallvec![1, 2]), (1, smallvec![1, 1])]), (6, vec![vec![2, 4], vec![3, 3]]));
+        // A factor of 99991 does not fit beside such a weight.
+        assert_eq!(beside(1 << 31, &[(1, smallvec![1, 99_990])]), (1, vec![vec![1, 1]]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tailscale_gateway_proto::envoy::config::route::v3::{RouteConfiguration, Virt
 use super::{
     Fact, OutputKey, Topic, World,
     backend::Resolver,
-    cluster::{self, EndpointTarget},
+    cluster,
     hostname::{self, Specificity},
     objects::created,
     route::{
@@ -94,9 +94,12 @@ pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) ->
         entries.endpoints.push(EndpointEntry {
             by_path: match &*scoped.prefix {
                 "" => None,
-                prefix => endpoint_entry(scoped, prefix, table, &name, &target),
+                prefix => endpoint_entry(scoped, prefix, table, &name, Some(&target.authority)),
             },
-            by_host: scoped.host.as_ref().and_then(|_| endpoint_entry(scoped, "", table, &name, &target)),
+            by_host: scoped
+                .host
+                .as_ref()
+                .and_then(|_| endpoint_entry(scoped, "", table, &name, Some(&target.authority))),
             scoped: scoped.clone(),
         });
     }
@@ -114,12 +117,13 @@ pub(super) fn keep_cluster(gateway: &ObjectName, name: &ClusterName, world: &mut
 
 /// A route that takes a path prefix away: whole segments only, and never leaves two slashes (`original-operator.md` §3.4). It
 /// is what an HTTPRoute's rule with a URLRewrite gives.
-fn endpoint_entry(
+/// Requests carry this Host, or their own.
+pub(super) fn endpoint_entry(
     scoped: &ScopedEndpoint,
     prefix: &str,
     table: &RouteTableName,
     name: &ClusterName,
-    target: &EndpointTarget,
+    host: Option<&str>,
 ) -> Option<RouteEntry> {
     let mut rewrite = HttpRouteFilter::new(HttpRouteFilterType::UrlRewrite);
     rewrite.url_rewrite = Some(HttpUrlRewriteFilter {
@@ -151,11 +155,8 @@ fn endpoint_entry(
         ..HttpRouteRule::default()
     };
     let key = ObjectKey::new(Kind::TailscaleEndpoints, scoped.object.clone());
-    let mut backends = OneTarget(BackendTarget {
-        cluster: name.to_string().into(),
-        weight: 1,
-        host_rewrite: Some(target.authority.clone()),
-    });
+    let mut backends =
+        OneTarget(BackendTarget { cluster: name.to_string().into(), weight: 1, host_rewrite: host.map(str::to_owned) });
     let name = endpoint_route_name(&scoped.object, &scoped.endpoint);
     compile_generated(name, &rule, &key, &RouteContext::of(table), &mut backends)
 }

@@ -1,6 +1,6 @@
 //! `externalTarget`: where an endpoint's requests go.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 /// A host and a port outside the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,15 @@ pub(super) struct Target {
 pub(super) enum Host {
     Address(IpAddr),
     Name(String),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip) => ip.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 impl Target {

@@ -4,8 +4,10 @@
 //! only what was written here is followed, to see whether it stays.
 
 pub mod apply;
+mod events;
 pub mod lease;
 pub mod owned;
+pub mod peers;
 pub mod permissions;
 pub mod status;
 
@@ -18,6 +20,7 @@ use kube::{
 use thiserror::Error;
 
 pub use lease::{Leadership, LeaseConfig};
+pub use peers::{Peers, Sayings};
 pub use status::{StatusNews, StatusWriter};
 
 /// Who we are to the API server: the manager of the fields that we write.

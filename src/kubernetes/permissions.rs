@@ -61,7 +61,10 @@ pub fn permissions() -> Vec<Permission> {
     let why = "agree with the other replicas on the one that writes";
     let lease = |verbs| permission(Scope::OwnNamespace, "coordination.k8s.io", "leases", verbs, why);
     all.push(lease(&["create"]));
-    all.push(Permission { name: Some(LEASE), ..lease(&["get", "list", "update", "watch"]) });
+    all.push(Permission { name: Some(LEASE), ..lease(&["get", "update"]) });
+    let why = "tell the other replicas what the Envoys here say, and hear of theirs";
+    let verbs = &["delete", "list", "patch", "watch"];
+    all.push(permission(Scope::OwnNamespace, "coordination.k8s.io", "leases", verbs, why));
     all
 }
 

@@ -18,10 +18,11 @@ use kube::{
 use serde_json::{Map, Value, json};
 use tokio::{
     sync::mpsc,
+    task,
     time::{self, Instant},
 };
 
-use super::{FIELD_MANAGER, Leadership};
+use super::{FIELD_MANAGER, Leadership, events};
 use crate::{
     api::Observed,
     metrics::Metrics,
@@ -63,6 +64,8 @@ pub enum StatusNews {
 pub struct StatusWriter {
     client: Client,
     controller: &'static str,
+    /// This replica, for events.
+    replica: String,
     leader: Leadership,
     metrics: Arc<Metrics>,
     reports: HashMap<ObjectKey, Arc<Report>>,
@@ -89,11 +92,18 @@ enum WriteError {
 }
 
 impl StatusWriter {
-    /// A writer for the controller with this name.
-    pub fn new(client: Client, controller: &'static str, leader: Leadership, metrics: Arc<Metrics>) -> Self {
+    /// A writer for the controller with this name, at this replica.
+    pub fn new(
+        client: Client,
+        controller: &'static str,
+        replica: String,
+        leader: Leadership,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             client,
             controller,
+            replica,
             leader,
             metrics,
             reports: HashMap::new(),
@@ -226,11 +236,23 @@ impl StatusWriter {
         };
         let wanted = self.reports.get(key).map(|report| status(report, &programmed));
         let merged = merge(key.kind, &observed.status, wanted.as_ref(), self.controller, Timestamp::now())?;
+        let news = self.reports.get(key).map(|report| events::news(report, &observed.status, &merged));
         let body = json!({
             "metadata": {"resourceVersion": observed.resource_version},
             "status": difference(&observed.status, &merged),
         });
-        Some(self.patch(key, body, true))
+        let write = self.patch(key, body, true);
+        let Some(news) = news.filter(|news| !news.is_empty()) else { return Some(write) };
+        let publish =
+            events::publish(self.client.clone(), self.replica.clone(), key.clone(), observed.uid.clone(), news);
+        let both = async move {
+            let written = write.await;
+            if written.outcome.is_ok() {
+                task::spawn(publish);
+            }
+            written
+        };
+        Some(both.boxed())
     }
 
     fn patch(&self, key: &ObjectKey, body: Value, of_status: bool) -> BoxFuture<'static, Written> {

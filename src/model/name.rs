@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::ObjectName;
+use super::{ObjectKey, ObjectName};
 
 /// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
 pub const XDS_CLUSTER: &str = "xds";
@@ -114,6 +114,11 @@ pub fn endpoint_route_name(endpoints: &ObjectName, endpoint: &str) -> String {
     format!("endpoint/{}/{}/{endpoint}", endpoints.namespace, endpoints.name)
 }
 
+/// Whether an Envoy route has a name of [`endpoint_route_name`]. No name of an Envoy Gateway's routes is like it.
+pub fn is_endpoint_route(name: &str) -> bool {
+    name.starts_with("endpoint/")
+}
+
 /// The name of the Envoy route for a match of an HTTPRoute, in its statistics and logs:
 /// `httproute/NAMESPACE/NAME/rule/RULE/match/INDEX`, where RULE is the rule's name, or its index when it has none.
 pub fn http_route_name(route: &ObjectName, rule: usize, rule_name: Option<&str>, match_index: usize) -> String {
@@ -127,4 +132,72 @@ pub fn http_route_name(route: &ObjectName, rule: usize, rule_name: Option<&str>,
 /// The name of the Envoy route that answers the CORS preflights for the requests that the route `name` takes.
 pub fn preflight_route_name(name: &str) -> String {
     format!("{name}/preflight")
+}
+
+/// The name of the cluster by which Envoys of a foreign Gateway ask this control plane themselves, and of the Secret with
+/// their certificate for it.
+pub fn pointer_name(gateway: &ObjectName) -> String {
+    format!("tailscale-xds/{}/{}", gateway.namespace, gateway.name)
+}
+
+/// The header in which Envoys of a foreign Gateway say whose they are, as `NAMESPACE/GATEWAY`: what their node says is up to
+/// the other controller.
+pub const GATEWAY_HEADER: &str = "x-tailscale-gateway";
+
+/// The name under which a foreign configuration holds [`AUTHORITIES`].
+pub const FOREIGN_AUTHORITIES: &str = "tailscale-gateway/authorities";
+
+/// What an Envoy Gateway calls a rule: its cluster, and the beginning of its routes' names. In both of its schemes
+/// (`envoy-gateway.md` §5.2).
+pub fn foreign_rule_name(route: &ObjectKey, rule: usize) -> String {
+    let ObjectKey { kind, name: ObjectName { namespace, name } } = route;
+    format!("{}/{namespace}/{name}/rule/{rule}", kind.as_str().to_ascii_lowercase())
+}
+
+/// What an Envoy Gateway calls the cluster of a mirror: the place of its filter stands behind the rule.
+pub fn foreign_mirror_name(rule: &str, filter: usize) -> String {
+    format!("{rule}-mirror-{filter}")
+}
+
+/// What an Envoy Gateway calls the cluster of one backend of a rule, where each needs its own.
+pub fn foreign_backend_name(rule: &str, place: usize) -> String {
+    format!("{rule}/backend/{place}")
+}
+
+/// What we call the cluster of a part of such a backend.
+pub fn foreign_part_name(rule: &str, place: usize, cluster: &str) -> String {
+    format!("{rule}/backend/{place}/{cluster}")
+}
+
+/// The rule in the name of a route of an Envoy Gateway: what stands in front of `/match/`.
+pub fn rule_cluster_of(route: &str) -> Option<&str> {
+    // KIND/NAMESPACE/NAME/rule/INDEX/…; no part has a slash in it.
+    let mut slashes = route.match_indices('/').map(|(at, _)| at).skip(2);
+    let (third, fourth) = (slashes.next()?, slashes.next()?);
+    let end = slashes.next().unwrap_or(route.len());
+    (&route[third + 1..fourth] == "rule").then(|| &route[..end])
+}
+
+/// The rule and the backend's place in the name of a cluster of one backend.
+pub fn backend_of_rule_cluster(cluster: &str) -> Option<(&str, usize)> {
+    let (rule, place) = cluster.rsplit_once("/backend/")?;
+    Some((rule, place.parse().ok()?))
+}
+
+/// The Gateway and listener in what an Envoy Gateway calls a listener, its route table (both `NAMESPACE/GATEWAY/LISTENER`) or,
+/// with its domain behind that, a virtual host. Names from ListenerSets have more parts and are none of these.
+pub fn foreign_listener_of(name: &str) -> Option<(ObjectName, &str)> {
+    let mut parts = name.split('/');
+    let (namespace, gateway, listener) = (parts.next()?, parts.next()?, parts.next()?);
+    (parts.count() < 2).then(|| (ObjectName::new(namespace, gateway), listener))
+}
+
+/// The port in what an Envoy Gateway calls a route table of the second scheme, `http-PORT`.
+pub fn foreign_port_of(table: &str) -> Option<u16> {
+    table.strip_prefix("http-")?.parse().ok()
+}
+
+/// What we call a virtual host that we put into a foreign route table: as an Envoy Gateway would.
+pub fn virtual_host_name(gateway: &ObjectName, listener: &str, domain: &str) -> String {
+    format!("{}/{}/{listener}/{}", gateway.namespace, gateway.name, domain.replace('.', "_"))
 }

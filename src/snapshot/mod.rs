@@ -4,6 +4,7 @@
 
 mod body;
 mod cache;
+mod hosted;
 mod proxyless;
 mod rendering;
 mod resource;
@@ -12,6 +13,10 @@ mod view;
 
 pub use body::Body;
 pub use cache::{Snapshot, SnapshotCache, SnapshotWatch, ViewChange};
+pub use hosted::{
+    Hosted, HostedChange, HostedCluster, HostedGateway, HostedListener, HostedRoute, HostedRule, HostedShare,
+    InjectedRoute, Pointer,
+};
 pub use rendering::Rendering;
 pub use resource::{Resource, Segment, Version};
 pub use type_url::TypeUrl;

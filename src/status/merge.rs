@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ObjectStatus,
+    ObjectStatus, SUPPORTED_FEATURES,
     conditions::{conditions_json, parent_json},
 };
 use crate::model::Kind;
@@ -38,7 +38,12 @@ pub fn merge(
     let merged = match (kind, wanted) {
         (Kind::HttpRoute, wanted) => route(current, wanted, controller, now),
         (_, None) => return None,
-        (Kind::GatewayClass | Kind::Gateway, Some(wanted)) => shared(current, wanted, now),
+        (Kind::GatewayClass, Some(wanted)) => {
+            let mut status = shared(current, wanted, now);
+            status["supportedFeatures"] = SUPPORTED_FEATURES.iter().map(|name| json!({"name": name})).collect();
+            status
+        }
+        (Kind::Gateway, Some(wanted)) => shared(current, wanted, now),
         (_, Some(wanted)) => own(current, wanted, now),
     };
     (!is_same(&merged, current)).then_some(merged)
@@ -55,7 +60,7 @@ fn own(current: &Value, wanted: &ObjectStatus, now: Timestamp) -> Value {
 fn shared(current: &Value, wanted: &ObjectStatus, now: Timestamp) -> Value {
     let mut status = current.as_object().cloned().unwrap_or_default();
     let ours = wanted.to_json();
-    for field in ["addresses", "listeners", "supportedFeatures"] {
+    for field in ["addresses", "listeners"] {
         match ours.get(field) {
             Some(value) => status.insert(field.to_owned(), value.clone()),
             None => status.remove(field),

@@ -3,8 +3,10 @@
 //! Never reads the world and never reads a clock: what an object's status was before, and what time it is, are arguments.
 
 mod conditions;
+mod features;
 mod fields;
 mod merge;
 
 pub use conditions::{Condition, ConditionStatus, ListenerConditions, ObjectStatus, ParentConditions, status};
+pub use features::SUPPORTED_FEATURES;
 pub use merge::merge;

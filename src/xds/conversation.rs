@@ -51,6 +51,9 @@ pub(super) trait Speaks: Send + 'static {
     /// A machine to which nothing has happened.
     fn machine(scope: Scope, options: Options) -> Self::Machine;
 
+    /// Whether a first request is that of a client that has resources from an earlier stream.
+    fn returns(request: &<Self::Machine as Machine>::Request) -> bool;
+
     /// The type URL of a request.
     fn type_url(request: &<Self::Machine as Machine>::Request) -> &str;
 }
@@ -65,6 +68,10 @@ impl Speaks for Sotw {
 
     fn machine(scope: Scope, options: Options) -> SotwStream {
         SotwStream::new(scope, options)
+    }
+
+    fn returns(request: &super::SotwRequest) -> bool {
+        !request.version_info.is_empty()
     }
 
     fn type_url(request: &super::SotwRequest) -> &str {
@@ -82,6 +89,10 @@ impl Speaks for Delta {
 
     fn machine(scope: Scope, options: Options) -> DeltaStream {
         DeltaStream::new(scope, options)
+    }
+
+    fn returns(request: &super::DeltaRequest) -> bool {
+        !request.initial_versions.is_empty()
     }
 
     fn type_url(request: &super::DeltaRequest) -> &str {
@@ -241,6 +252,9 @@ impl<P: Speaks> Conversation<P> {
         let node = parse_node(node.as_ref()).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let allowed = self.connection.caller.may_have(&node.gateway);
         allowed.map_err(|denied| self.connection.deny(&denied, &self.shared.metrics))?;
+        if self.shared.cache.is_behind() && P::returns(&request) {
+            return Err(Status::unavailable("this replica may be behind what the client has; connect to another one"));
+        }
         let open = Open::<P>::new(&self.shared, &self.connection, self.scope, node);
         let open = self.open.insert(open);
         open.take(&self.shared, request)

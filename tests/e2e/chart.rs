@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tailscale_gateway::kubernetes::permissions::{Permission, Scope, permissions};
 
 use crate::support::{
-    cluster::{self, Cluster, Printed},
+    cluster::{self, Cluster},
     tools::{build, repository, stdout},
 };
 
@@ -30,13 +30,6 @@ async fn get(cluster: &Cluster, arguments: &str) -> Value {
     let arguments: Vec<&str> = ["get", "--output=json"].into_iter().chain(arguments.split(' ')).collect();
     let printed = cluster.kubectl(&arguments).await.expect_success();
     serde_json::from_str(&printed).expect("kubectl prints JSON")
-}
-
-/// Applies the definitions and the plain manifests, as their first lines say.
-async fn apply_plain_manifests(cluster: &Cluster) -> Printed {
-    let file = |path: &str| repository().join(path).to_str().expect("a path in UTF-8").to_owned();
-    let (definitions, manifests) = (file("crds"), file("manifests/install.yaml"));
-    cluster.kubectl(&["apply", "--server-side", "--filename", &definitions, "--filename", &manifests]).await
 }
 
 #[test]
@@ -127,11 +120,11 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
 #[tokio::test]
 async fn the_plain_manifests_install_what_runs_under_restricted_pod_security() {
     let cluster = cluster().await;
-    let applied = apply_plain_manifests(&cluster).await;
+    let applied = cluster.apply_plain_manifests().await;
     assert_eq!(applied.stderr, "", "not even a warning");
     applied.expect_success();
     // Once more changes nothing.
-    apply_plain_manifests(&cluster).await.expect_success();
+    cluster.apply_plain_manifests().await.expect_success();
 
     let deployment = get(&cluster, &format!("deployment tailscale-gateway --namespace {NAMESPACE}")).await;
     let mut pod = deployment["spec"]["template"].clone();
@@ -166,7 +159,7 @@ async fn the_plain_manifests_install_what_runs_under_restricted_pod_security() {
 #[tokio::test]
 async fn the_service_account_may_do_what_the_table_says_and_no_more() {
     let cluster = cluster().await;
-    apply_plain_manifests(&cluster).await.expect_success();
+    cluster.apply_plain_manifests().await.expect_success();
     let account = cluster.service_account_kubeconfig(NAMESPACE, "tailscale-gateway").await;
     let account = cluster::client(&account).await;
     let mut may = BTreeSet::new();

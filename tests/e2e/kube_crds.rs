@@ -301,9 +301,11 @@ struct Shown {
 }
 
 fn shown() -> Vec<Shown> {
-    let ready = json!({
-        "type": "Ready", "status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
-    });
+    let condition = |name: &str| {
+        let since = "2026-01-01T00:00:00Z";
+        json!({ "type": name, "status": "True", "reason": "Fine", "message": "", "lastTransitionTime": since })
+    };
+    let ready = condition("Ready");
     vec![
         Shown {
             resource: "tailscaletailnets",
@@ -325,6 +327,13 @@ fn shown() -> Vec<Shown> {
             columns: &["GATEWAY", "TAILNETS", "READY"],
             // Of several values an API server prints the first.
             values: &["web", "corp", "True"],
+        },
+        Shown {
+            resource: "tailscalegatewayparameters",
+            spec: json!({ "replicas": 3, "service": { "type": "ClusterIP" } }),
+            status: json!({ "conditions": [condition("Accepted")] }),
+            columns: &["REPLICAS", "SERVICE", "ACCEPTED"],
+            values: &["3", "ClusterIP", "True"],
         },
         Shown {
             resource: "tailscaleendpoints",

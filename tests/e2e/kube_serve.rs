@@ -1,23 +1,32 @@
 //! The control plane fed by a real API server: what is applied there reaches Envoy, and what became of it is said there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 use crate::support::{
     backend::Backend,
     client,
     cluster::Cluster,
     envoy::{Envoy, Version},
-    gateway::Gateway,
+    gateway::{Gateway, run},
     ports::Port,
     tls::Authority,
+    tools::stdout,
     wait::until,
 };
 
@@ -181,6 +190,13 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     cluster.apply(&route("all", "/", "nowhere")).await;
     let refused = ("ResolvedRefs", "False/BackendNotFound");
     wait_for(&cluster, "httproute", "all", "/parents/0/conditions", refused).await;
+    until("an event that says so", async || {
+        let events = cluster.kubectl(&["events", "--for", "httproute/all"]).await.stdout;
+        if events.contains("BackendNotFound") && events.contains("Warning") { Ok(()) } else { Err(events) }
+    })
+    .await;
+    let features = self::object(&cluster, "gatewayclass", "tailscale").await["status"]["supportedFeatures"].clone();
+    assert!(features.as_array().is_some_and(|list| list.contains(&json!({"name": "HTTPRoute"}))), "{features}");
 }
 
 #[tokio::test]
@@ -307,7 +323,8 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let objects = [CLASS, &gateway(port), &endpoint("blue", &blue), &endpoint("green", &green)].concat();
     cluster.apply(&[objects, route("all", "/", "blue"), route("gone", "/gone", "green")].concat()).await;
     let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
-    let envoy = Envoy::start(Version::Latest, &control_plane.bootstrap("default/web", &envoy_admin, &[])).await;
+    let relay = Relay::start(control_plane.xds()).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
     envoy.ready().await;
     let asked = async |path: &str| client::get(listener.address(), path).send().await.echo().backend;
     assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
@@ -316,6 +333,11 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     cluster.stop_apiserver().await;
     control_plane.process().wait_for_line("trying again").await;
     assert_eq!(control_plane.admin("/readyz").await.status, 200);
+    assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
+
+    // Whoever comes back now might have been told newer things by another replica: it keeps what it has.
+    relay.lead_to(control_plane.xds());
+    control_plane.process().wait_for_line("this replica may be behind").await;
     assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
 
     // Changes that no watch sees: when it looks again, neither etcd nor the API server remembers them as changes.
@@ -339,4 +361,108 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let metrics = control_plane.metrics().await;
     assert_eq!(metrics.get("tailscale_gateway_xds_nacks_total").copied().unwrap_or_default(), 0.0);
     wait_for(&cluster, "httproute", "new", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
+}
+
+/// Connections to an address that stays the same while what is behind it changes.
+struct Relay {
+    address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
+}
+
+impl Relay {
+    async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let (target, targets) = watch::channel(to);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut targets = targets.clone();
+                tokio::spawn(async move {
+                    let to = *targets.borrow_and_update();
+                    let Ok(mut server) = TcpStream::connect(to).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = targets.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, target }
+    }
+
+    /// Breaks all connections, and leads new ones elsewhere.
+    fn lead_to(&self, to: SocketAddr) {
+        self.target.send_replace(to);
+    }
+}
+
+/// A bootstrap with this address of the control plane.
+fn bootstrap_at(xds: SocketAddr, envoy_admin: &Port) -> String {
+    let (xds, admin) = (xds.to_string(), envoy_admin.address().to_string());
+    let arguments = ["bootstrap", "--gateway", "default/web", "--xds", &xds, "--admin", &admin];
+    stdout(run(&arguments), "tailscale-gateway bootstrap")
+}
+
+#[tokio::test]
+async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
+    let cluster = cluster().await;
+    let (listener, envoy_admin) = (Port::lease(), Port::lease());
+    let blue = Backend::start("blue").await;
+    let port = listener.address().port();
+    cluster.apply(&[CLASS, &gateway(port), &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
+    let kubeconfig = cluster.kubeconfig();
+    let first = Gateway::start_in_cluster(&kubeconfig, &["--replica", "first"]).await;
+    wait_for_leader(&cluster, "first").await;
+    let second = Gateway::start_in_cluster(&kubeconfig, &["--replica", "second"]).await;
+
+    // An Envoy at the replica that does not write is heard of by the one that does.
+    let relay = Relay::start(second.xds()).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
+    envoy.ready().await;
+    wait_for(&cluster, "gateway", "web", "/conditions", ("Programmed", "True/Programmed")).await;
+    assert!(second.metrics().await.keys().all(|series| !series.starts_with("tailscale_gateway_status_writes_total")));
+
+    // It moves to the first: the same versions there, so nothing is sent.
+    let applied = ["cluster_added", "cluster_modified", "listener_added", "listener_modified", "config_reload"];
+    let updates = |stats: &BTreeMap<String, u64>| -> u64 {
+        let is_one = |name: &str| applied.iter().any(|part| name.ends_with(&format!(".{part}")));
+        stats.iter().filter(|(name, _)| is_one(name)).map(|(_, count)| count).sum()
+    };
+    let before = updates(&envoy.stats().await);
+    relay.lead_to(first.xds());
+    first
+        .wait_for_metric("tailscale_gateway_xds_irv_matched_total", |count| count.is_some_and(|count| count >= 3.0))
+        .await;
+    assert_eq!(first.metrics().await.get("tailscale_gateway_xds_irv_resent_total"), Some(&0.0));
+    assert_eq!(client::get(listener.address(), "/").send().await.echo().backend, "blue");
+    assert_eq!(updates(&envoy.stats().await), before, "it applied something again");
+
+    // The first dies: the second writes within the time that is promised, by their own account of it.
+    let last = object(&cluster, "lease", "tailscale-gateway").await["spec"]["renewTime"].clone();
+    first.kill().await;
+    wait_for_leader(&cluster, "second").await;
+    let taken = object(&cluster, "lease", "tailscale-gateway").await["spec"]["acquireTime"].clone();
+    let time = |text: &Value| text.as_str().and_then(|text| text.parse::<Timestamp>().ok()).expect("a time");
+    let gap = time(&taken).duration_since(time(&last));
+    assert!(gap < SignedDuration::from_secs(15), "{gap}");
+    relay.lead_to(second.xds());
+    cluster.apply(&route("all", "/", "nowhere")).await;
+    let refused = ("ResolvedRefs", "False/BackendNotFound");
+    wait_for(&cluster, "httproute", "all", "/parents/0/conditions", refused).await;
+
+    // Somebody takes the Lease away and then is heard of no more, by a clock that is years behind.
+    let stolen = json!({"spec": {
+        "holderIdentity": "stranger", "leaseDurationSeconds": 1, "renewTime": "2001-01-01T00:00:00.000000Z",
+    }});
+    cluster
+        .kubectl(&["patch", "lease", "tailscale-gateway", "--type=merge", "--patch", &stolen.to_string()])
+        .await
+        .expect_success();
+    second.process().wait_for_line("this replica writes no more").await;
+    wait_for_leader(&cluster, "second").await;
+
+    // One that ends gives the Lease back.
+    assert!(second.terminate().await.success());
+    let spec = object(&cluster, "lease", "tailscale-gateway").await["spec"].clone();
+    assert_eq!(spec["holderIdentity"].as_str().unwrap_or_default(), "", "{spec}");
 }

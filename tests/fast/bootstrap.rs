@@ -4,12 +4,19 @@ use prost::Message as _;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
 use serde_json::{Value, json};
 use tailscale_gateway::{
-    bootstrap::{Bootstrap, Discovery, HostPort, Protocol},
+    bootstrap::{Bootstrap, Discovery, HostPort, Protocol, Tls, TlsFiles, TlsSource, UnwatchableFiles},
     model::ObjectName,
 };
 use tailscale_gateway_proto::{
     DESCRIPTORS,
-    envoy::config::{bootstrap::v3::Bootstrap as BootstrapMessage, core::v3::config_source::ConfigSourceSpecifier},
+    envoy::{
+        config::{
+            bootstrap::v3::Bootstrap as BootstrapMessage,
+            core::v3::{WatchedDirectory, config_source::ConfigSourceSpecifier},
+        },
+        extensions::transport_sockets::tls::v3::{Secret, secret},
+        service::discovery::v3::DiscoveryResponse,
+    },
 };
 
 fn json(xds: &str, protocol: Protocol, discovery: Discovery) -> Value {
@@ -32,12 +39,90 @@ fn json(xds: &str, protocol: Protocol, discovery: Discovery) -> Value {
 
 /// Reads it as Envoy does: every field must exist, and those inside of `Any`s too.
 fn message(bootstrap: &Value) -> BootstrapMessage {
+    read("envoy.config.bootstrap.v3.Bootstrap", bootstrap)
+}
+
+fn read<M: prost::Message + Default>(name: &str, json: &Value) -> M {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("the descriptors are whole");
-    let descriptor = pool.get_message_by_name("envoy.config.bootstrap.v3.Bootstrap").expect("it is among them");
+    let descriptor = pool.get_message_by_name(name).expect("it is among them");
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let dynamic =
-        DynamicMessage::deserialize_with_options(descriptor, bootstrap, &options).expect("every field exists");
-    BootstrapMessage::decode(dynamic.encode_to_vec().as_slice()).expect("the types are made of the descriptors")
+    let dynamic = DynamicMessage::deserialize_with_options(descriptor, json, &options).expect("every field exists");
+    M::decode(dynamic.encode_to_vec().as_slice()).expect("the types are made of the descriptors")
+}
+
+/// The TLS context of the cluster that leads to the control plane.
+fn tls_context(tls: Tls<'_>) -> Value {
+    let gateway = ObjectName::new("default", "web");
+    let xds: HostPort = "cp.example:18000".parse().expect("it is a host and a port");
+    let admin = "127.0.0.1:1".parse().expect("it is an address");
+    let (protocol, discovery) = (Protocol::Delta, Discovery::Ads);
+    let (node_id, probes, tls) = (Some("a"), None, Some(tls));
+    let text = Bootstrap { gateway: &gateway, xds: &xds, node_id, admin, probes, protocol, discovery, tls }.to_yaml();
+    let bootstrap: Value = serde_saphyr::from_str(&text).expect("it is YAML");
+    message(&bootstrap);
+    let mut context = bootstrap["static_resources"]["clusters"][0]["transport_socket"]["typed_config"].clone();
+    let of_type = context.as_object_mut().expect("an object").remove("@type");
+    assert_eq!(
+        of_type,
+        Some(json!("type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"))
+    );
+    context
+}
+
+#[test]
+fn p79_an_envoy_proves_who_it_is_and_checks_the_control_planes_name() {
+    let source = TlsSource::Files { sds_folder: "/etc/sds" };
+    let context = tls_context(Tls { server_name: "cp.example", source });
+    assert_eq!(context["sni"], "cp.example");
+    let common = &context["common_tls_context"];
+    assert_eq!(common["tls_params"]["tls_minimum_protocol_version"], "TLSv1_3");
+    let secret = &common["tls_certificate_sds_secret_configs"][0];
+    assert_eq!(secret["sds_config"]["path_config_source"]["path"], "/etc/sds/xds-certificate.yaml");
+    let validation = &common["combined_validation_context"];
+    let names = json!([{"san_type": "DNS", "matcher": {"exact": "cp.example"}}]);
+    assert_eq!(validation["default_validation_context"]["match_typed_subject_alt_names"], names);
+    let secret = &validation["validation_context_sds_secret_config"];
+    assert_eq!(secret["sds_config"]["path_config_source"]["path"], "/etc/sds/xds-authorities.yaml");
+
+    // An address is compared with the certificate's addresses, in one spelling, and asked for by no SNI.
+    let source = TlsSource::Inline { certificate: "C", key: "K", authorities: "A" };
+    let shown = format!("{source:?}");
+    assert!(!shown.contains('K'), "{shown}");
+    let context = tls_context(Tls { server_name: "fd00:0::1", source });
+    assert_eq!(context.get("sni"), None);
+    let common = &context["common_tls_context"];
+    let names = json!([{"san_type": "IP_ADDRESS", "matcher": {"exact": "fd00::1"}}]);
+    assert_eq!(common["validation_context"]["match_typed_subject_alt_names"], names);
+    assert_eq!(common["validation_context"]["trusted_ca"], json!({"inline_string": "A"}));
+    assert_eq!(common["tls_certificates"][0]["private_key"], json!({"inline_string": "K"}));
+}
+
+#[test]
+fn the_files_by_which_envoy_finds_its_certificate_are_discovery_responses_with_one_secret_each() {
+    let files = TlsFiles { certificate: "/tls/tls.crt", key: "/tls/tls.key", authorities: "/ca/ca.crt" };
+    let [(certificate_file, certificate), (authorities_file, authorities)] = files.sds().expect("they can be watched");
+    assert_eq!((certificate_file, authorities_file), ("xds-certificate.yaml", "xds-authorities.yaml"));
+    let secret = |text: &str| {
+        let json: Value = serde_saphyr::from_str(text).expect("it is YAML");
+        let response: DiscoveryResponse = read("envoy.service.discovery.v3.DiscoveryResponse", &json);
+        assert_eq!(response.resources.len(), 1);
+        Secret::decode(&response.resources[0].value[..]).expect("it is a secret")
+    };
+    let watched = |folder: &str| Some(WatchedDirectory { path: folder.into(), ..Default::default() });
+    let Secret { name, r#type: Some(secret::Type::TlsCertificate(found)) } = secret(&certificate) else {
+        panic!("{certificate}")
+    };
+    assert_eq!((name.as_str(), found.watched_directory), ("xds-certificate", watched("/tls")));
+    let Secret { name, r#type: Some(secret::Type::ValidationContext(found)) } = secret(&authorities) else {
+        panic!("{authorities}")
+    };
+    assert_eq!((name.as_str(), found.watched_directory), ("xds-authorities", watched("/ca")));
+
+    let apart = TlsFiles { key: "/other/tls.key", ..files };
+    assert!(matches!(apart.sds(), Err(UnwatchableFiles::Apart { .. })));
+    for relative in [TlsFiles { certificate: "tls.crt", ..files }, TlsFiles { authorities: "a/ca.crt", ..files }] {
+        assert!(matches!(relative.sds(), Err(UnwatchableFiles::Relative(_))));
+    }
 }
 
 #[test]

@@ -59,6 +59,39 @@ fn every_flag_of_every_command_is_read() {
     assert_eq!((bootstrap.protocol, bootstrap.discovery), (Protocol::Sotw, Discovery::PerType));
     assert!(prepare(&bootstrap, "me").expect("it can be made").text.contains("ns/gw"));
 
+    let security = "serve --source dir:/a --xds-tls-cert c --xds-tls-key k --xds-client-ca a --xds-trust-domain x.example \
+                    --xds-keep-expired --xds-insecure";
+    let Command::Serve(serve) = command(security) else { panic!("it is serve") };
+    assert_eq!(
+        serve.xds.files().expect("all three are given").map(|path| path.to_str()),
+        [Some("c"), Some("k"), Some("a")]
+    );
+    assert_eq!(serve.xds.xds_trust_domain.as_str(), "x.example");
+    assert!(serve.xds.xds_keep_expired && serve.xds.xds_insecure);
+
+    let tls = "bootstrap --gateway ns/gw --tls-ca /t/ca --tls-cert /t/c --tls-key /t/k --tls-server-name CP.example \
+               --tls-sds-dir /sds";
+    let Command::Bootstrap(bootstrap) = command(tls) else { panic!("it is bootstrap") };
+    let prepared = prepare(&bootstrap, "me").expect("it can be made");
+    assert!(prepared.text.contains("/sds/xds-certificate.yaml") && prepared.text.contains("cp.example"));
+    let paths: Vec<_> = prepared.files.iter().map(|(path, _)| path.to_str().expect("UTF-8")).collect();
+    assert_eq!(paths, ["/sds/xds-certificate.yaml", "/sds/xds-authorities.yaml"]);
+    let tls = "bootstrap --gateway ns/gw --xds cp:1 --tls-ca t/ca --tls-cert t/c --tls-key t/k";
+    let Command::Bootstrap(bootstrap) = command(tls) else { panic!("it is bootstrap") };
+    let prepared = prepare(&bootstrap, "me").expect("it can be made");
+    let here = std::env::current_dir().expect("there is one").join("t");
+    assert_eq!(prepared.files[0].0, here.join("xds-certificate.yaml"), "beside the certificate");
+    assert!(prepared.files[0].1.contains(here.join("k").to_str().expect("UTF-8")), "{}", prepared.files[0].1);
+    assert!(prepared.text.contains("sni: cp\n"), "{}", prepared.text);
+
+    let certificates = "certificates --out o --gateway a/b --gateway c/d,e/f --server-name X.example --server-name ::1 \
+                        --trust-domain t.example --lifetime 2d --authority-lifetime 1000h";
+    let Command::Certificates(certificates) = command(certificates) else { panic!("it is certificates") };
+    assert_eq!(certificates.gateway.len(), 3);
+    assert_eq!(certificates.server_name, ["x.example", "::1"]);
+    assert_eq!(certificates.trust_domain.as_str(), "t.example");
+    assert_eq!((certificates.lifetime.as_secs(), certificates.authority_lifetime.as_secs()), (172_800, 3_600_000));
+
     let Command::Translate(translate) = command("translate a b --gateway ns/gw -o json --privileged-ports") else {
         panic!("it is translate")
     };
@@ -82,12 +115,42 @@ fn what_can_not_be_meant_is_refused_with_a_word_of_what_to_write() {
         ("bootstrap --gateway a/b --admin localhost:1", "--admin"),
         ("validate", "PATH"),
         ("translate", "PATH"),
+        ("serve --source dir:/a --xds-tls-cert c", "--xds-tls-key"),
+        ("serve --source dir:/a --xds-tls-cert c --xds-tls-key k", "--xds-client-ca"),
+        ("serve --source dir:/a --xds-trust-domain A", "a trust domain has"),
+        ("bootstrap --gateway a/b --tls-cert c --tls-key k", "--tls-ca"),
+        ("bootstrap --gateway a/b --tls-sds-dir d", "--tls-cert"),
+        ("bootstrap --gateway a/b --tls-server-name a:1", "write a DNS name or an IP address"),
+        ("certificates", "--out"),
+        ("certificates --out o --lifetime 90", "such as 90d"),
+        ("certificates --out o --gateway web", "write NAMESPACE/NAME"),
     ] {
         let error = parse(arguments).expect_err(arguments);
         assert!(error.contains(says), "{arguments}: {error}");
     }
     let empty = Config::try_parse_from(["tailscale-gateway", "bootstrap", "--gateway", "a/b", "--node-id", ""]);
     assert!(empty.is_err());
+}
+
+#[test]
+fn p79_xds_without_tls_leaves_this_machine_only_when_that_is_said() {
+    let tls = "--xds-tls-cert c --xds-tls-key k --xds-client-ca a";
+    for (listen, flags, exposes) in [
+        ("127.0.0.1:1", "", false),
+        ("127.9.9.9:1", "", false),
+        ("[::1]:1", "", false),
+        ("[::ffff:127.0.0.1]:1", "", false),
+        ("0.0.0.0:1", "", true),
+        ("[::]:1", "", true),
+        ("10.0.0.1:1", "", true),
+        ("[::ffff:10.0.0.1]:1", "", true),
+        ("0.0.0.0:1", "--xds-insecure", false),
+        ("0.0.0.0:1", tls, false),
+    ] {
+        let arguments = format!("serve --source dir:/a --xds-listen {listen} {flags}");
+        let Command::Serve(serve) = command(&arguments) else { panic!("it is serve") };
+        assert_eq!(serve.xds.exposes(serve.xds_listen), exposes, "{arguments}");
+    }
 }
 
 #[test]

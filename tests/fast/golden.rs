@@ -103,6 +103,7 @@ fn compiled(case: &Case) -> (FileWorld, Translation) {
         privileged_ports: case.flags.iter().any(|flag| flag == "--privileged-ports"),
         in_cluster: case.flags.iter().any(|flag| flag == "--in-cluster"),
         trusted_authorities: Some(authorities.into()),
+        hosting: None,
     };
     let translation = translate(world.objects(), settings, None).unwrap();
     (world, translation)

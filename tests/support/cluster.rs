@@ -82,7 +82,8 @@ impl Cluster {
         let mut server = ApiServer::new(&folder, etcd.address());
         server.start().await;
         let audit = AuditLog::new(&folder);
-        write_kubeconfig(&folder.join("admin.kubeconfig"), &server.url(), &server.authority(), server.admin_token());
+        let kubeconfig = folder.join("admin.kubeconfig");
+        write_kubeconfig(&kubeconfig, &server.url(), &server.authority(), server.admin_token(), "default");
         let (etcd, server) = (Mutex::new(etcd), Mutex::new(server));
         Self { etcd, server, audit, named: AtomicUsize::new(0), folder: Folder(folder), _place: place }
     }
@@ -146,6 +147,14 @@ impl Cluster {
         self.apply_definitions(&repository().join("crds")).await;
     }
 
+    /// Installs the definitions and the plain manifests, as the first lines of `manifests/install.yaml` say, and returns what
+    /// kubectl says. Gateway API has to be there.
+    pub async fn apply_plain_manifests(&self) -> Printed {
+        let (crds, manifests) = (repository().join("crds"), repository().join("manifests/install.yaml"));
+        let apply = ["apply", "--server-side", "--filename", utf8(&crds), "--filename", utf8(&manifests)];
+        self.kubectl(&apply).await
+    }
+
     /// Applies the CustomResourceDefinitions of a folder and waits until all are served.
     async fn apply_definitions(&self, folder: &Path) {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client().await);
@@ -196,7 +205,7 @@ impl Cluster {
         created.unwrap_or_else(|error| panic!("namespace {name}: {error}"));
     }
 
-    /// A kubeconfig with a token of this ServiceAccount, good for one hour.
+    /// A kubeconfig with a token of this ServiceAccount, good for one hour, and its namespace: what a pod of its has.
     ///
     /// # Panics
     /// When there is no such ServiceAccount.
@@ -211,7 +220,7 @@ impl Cluster {
         let token = granted.status.expect("a token request is answered with a token").token;
         let file = self.folder.0.join(format!("{namespace}-{name}-{}.kubeconfig", self.number()));
         let server = self.server.lock().await;
-        write_kubeconfig(&file, &server.url(), &server.authority(), &token);
+        write_kubeconfig(&file, &server.url(), &server.authority(), &token, namespace);
         file
     }
 

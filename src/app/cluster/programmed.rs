@@ -1,4 +1,4 @@
-//! Follows what the Envoys of each Gateway say, for the condition `Programmed`.
+//! Follows what the Envoys of each Gateway say, here and at other replicas, for the condition `Programmed`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,12 +8,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{self, Instant},
 };
 
 use crate::{
-    kubernetes::StatusNews,
+    kubernetes::{Sayings, StatusNews},
     model::{Kind, ObjectKey, ObjectName, Programmed},
     pipeline::Reports,
     xds::Registry,
@@ -32,46 +32,85 @@ struct Told {
     doubted_since: Option<Instant>,
 }
 
-/// Tells the status writer whenever what the Envoys of a Gateway say changes, until it is gone.
-pub(super) async fn follow(
-    registry: Arc<Registry>,
-    reports: Arc<ArcSwap<Reports>>,
-    news: mpsc::UnboundedSender<StatusNews>,
-) {
-    let mut told: BTreeMap<ObjectName, Told> = BTreeMap::new();
-    loop {
-        let now = Instant::now();
-        let connected: BTreeSet<ObjectName> =
-            registry.clients().iter().map(|client| client.node.gateway.clone()).collect();
-        let reports = reports.load_full();
-        let is_ours = |gateway: &ObjectName| reports.contains_key(&ObjectKey::new(Kind::Gateway, gateway.clone()));
-        told.retain(|gateway, _| is_ours(gateway));
-        for gateway in connected.into_iter().filter(is_ours) {
-            told.entry(gateway).or_default();
-        }
-        let mut next: Option<Instant> = None;
-        for (gateway, told) in &mut told {
-            let said = registry.programmed(gateway);
-            let is_doubt = said == Programmed::Pending && told.said != Some(Programmed::Pending);
-            if is_doubt {
-                let until = *told.doubted_since.get_or_insert(now) + PATIENCE;
-                if now < until {
-                    next = Some(next.map_or(until, |next| next.min(until)));
-                    continue;
+/// Who is asked, and who is told.
+pub(super) struct Follower {
+    pub(super) registry: Arc<Registry>,
+    pub(super) reports: Arc<ArcSwap<Reports>>,
+    /// What the Envoys at other replicas say.
+    pub(super) others: watch::Receiver<Arc<Vec<Sayings>>>,
+    /// Where other replicas learn what the Envoys here say.
+    pub(super) own: watch::Sender<Arc<Sayings>>,
+    pub(super) news: mpsc::UnboundedSender<StatusNews>,
+}
+
+impl Follower {
+    /// Tells the status writer whenever what the Envoys of a Gateway say changes, until it is gone.
+    pub(super) async fn run(mut self) {
+        let mut told: BTreeMap<ObjectName, Told> = BTreeMap::new();
+        loop {
+            let now = Instant::now();
+            let here = self.here();
+            let others = self.others.borrow_and_update().clone();
+            let reports = self.reports.load_full();
+            let is_ours = |gateway: &ObjectName| reports.contains_key(&ObjectKey::new(Kind::Gateway, gateway.clone()));
+            told.retain(|gateway, _| is_ours(gateway));
+            for gateway in here.keys().chain(others.iter().flat_map(|says| says.keys())).filter(|name| is_ours(name)) {
+                told.entry(gateway.clone()).or_default();
+            }
+            let mut next: Option<Instant> = None;
+            for (gateway, told) in &mut told {
+                let said = together(others.iter().chain([&here]).filter_map(|says| says.get(gateway)));
+                if said == Programmed::Pending && told.said != Some(Programmed::Pending) {
+                    let until = *told.doubted_since.get_or_insert(now) + PATIENCE;
+                    if now < until {
+                        next = Some(next.map_or(until, |next| next.min(until)));
+                        continue;
+                    }
+                }
+                told.doubted_since = None;
+                if told.said.as_ref() != Some(&said) {
+                    told.said = Some(said.clone());
+                    if self.news.send(StatusNews::Programmed(gateway.clone(), said)).is_err() {
+                        return;
+                    }
                 }
             }
-            told.doubted_since = None;
-            if told.said.as_ref() != Some(&said) {
-                told.said = Some(said.clone());
-                if news.send(StatusNews::Programmed(gateway.clone(), said)).is_err() {
+            self.own.send_if_modified(|known| {
+                let is_new = **known != here;
+                if is_new {
+                    *known = Arc::new(here);
+                }
+                is_new
+            });
+            tokio::select! {
+                () = self.registry.changed() => time::sleep(GATHER).await,
+                changed = self.others.changed() => if changed.is_err() {
                     return;
-                }
+                },
+                () = time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+                () = self.news.closed() => return,
             }
-        }
-        tokio::select! {
-            () = registry.changed() => time::sleep(GATHER).await,
-            () = time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
-            () = news.closed() => return,
         }
     }
+
+    /// What the Envoys that are connected here say.
+    fn here(&self) -> Sayings {
+        let connected: BTreeSet<ObjectName> =
+            self.registry.clients().iter().map(|client| client.node.gateway.clone()).collect();
+        connected.into_iter().map(|gateway| (gateway.clone(), self.registry.programmed(&gateway))).collect()
+    }
+}
+
+/// What several replicas' Envoys say together: a refusal weighs most, and all must have acknowledged.
+fn together<'a>(says: impl Iterator<Item = &'a Programmed>) -> Programmed {
+    let mut together = None;
+    for said in says {
+        match (said, &together) {
+            (Programmed::Refused(_), _) => return said.clone(),
+            (Programmed::Pending | Programmed::NotProvisioned(_), _) => together = Some(Programmed::Pending),
+            (Programmed::Acknowledged, None) => together = Some(Programmed::Acknowledged),
+            (Programmed::Acknowledged, Some(_)) => {}
+        }
+    }
+    together.unwrap_or(Programmed::Pending)
 }

@@ -74,8 +74,8 @@ async fn run(mut command: Command, name: String) -> Printed {
     }
 }
 
-/// Writes a kubeconfig for a server, its authority (PEM) and a token.
-pub fn write_kubeconfig(file: &PathBuf, server: &str, authority: &str, token: &str) {
+/// Writes a kubeconfig for a server, its authority (PEM), a token, and the namespace that is meant when none is named.
+pub fn write_kubeconfig(file: &PathBuf, server: &str, authority: &str, token: &str, namespace: &str) {
     // A kubeconfig wants a certificate as base64 or in a file.
     let authority_file = file.with_extension("ca.crt");
     fs::write(&authority_file, authority).expect("the cluster's folder can be written");
@@ -84,7 +84,7 @@ pub fn write_kubeconfig(file: &PathBuf, server: &str, authority: &str, token: &s
         "kind": "Config",
         "clusters": [{ "name": "test", "cluster": { "server": server, "certificate-authority": authority_file } }],
         "users": [{ "name": "user", "user": { "token": token } }],
-        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "user" } }],
+        "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "user", "namespace": namespace } }],
         "current-context": "test",
     });
     fs::write(file, kubeconfig.to_string()).expect("the cluster's folder can be written");

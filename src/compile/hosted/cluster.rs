@@ -1,0 +1,172 @@
+//! Clusters for Envoys of other controllers, and how these Envoys ask us for what changes often.
+
+use std::{net::IpAddr, sync::Arc};
+
+use prost::Message;
+use tailscale_gateway_proto::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily},
+            },
+            core::v3::{
+                ApiConfigSource, ApiVersion, BackoffStrategy, ConfigSource, GrpcService, HeaderValue,
+                Http2ProtocolOptions, KeepaliveSettings, RetryPolicy,
+                api_config_source::ApiType,
+                config_source::ConfigSourceSpecifier,
+                grpc_service::{EnvoyGrpc, TargetSpecifier},
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+            },
+        },
+        extensions::{
+            transport_sockets::tls::v3::SdsSecretConfig,
+            upstreams::http::v3::http_protocol_options::{
+                ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+            },
+        },
+    },
+    google::protobuf::Duration,
+};
+
+use super::XdsAddress;
+use crate::{
+    api::{TailscaleEndpoint, TailscaleEndpoints},
+    compile::{
+        OutputKey, Settings, World,
+        cluster::{self, EndpointTarget, Home, common, endpoint_target},
+        endpoints::socket_address,
+        listener::from_ads,
+    },
+    model::{AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, ObjectName, pointer_name},
+    snapshot::{HostedCluster, Pointer, Resource, TypeUrl},
+};
+
+/// How long a cluster waits for its endpoints when it is new; then it is used without, and a listener that waits for it starts.
+/// Long enough for a name to be resolved and a connection to be made.
+const FIRST_FETCH: Duration = Duration { seconds: 5, nanos: 0 };
+
+/// A cluster for a Gateway's Envoys.
+pub(in crate::compile) fn cluster(
+    settings: &Settings,
+    gateway: &ObjectName,
+    name: &ClusterName,
+    world: &mut World<'_>,
+) -> Option<Arc<HostedCluster>> {
+    let (endpoint, target) = read(name, world)?;
+    if target.tls() && settings.trusted_authorities.is_none() {
+        return None;
+    }
+    let xds = settings.hosting.as_ref().and_then(|hosting| hosting.xds.as_ref());
+    let home = Home {
+        authorities: match xds {
+            Some(_) => SdsSecretConfig { name: AUTHORITIES.to_owned(), sds_config: Some(from_us(gateway)) },
+            None => SdsSecretConfig { name: FOREIGN_AUTHORITIES.to_owned(), sds_config: from_ads() },
+        },
+        endpoints: xds.map(|_| from_us(gateway)),
+        endpoints_name_host: true,
+    };
+    let message = cluster::endpoint_cluster(name, &endpoint, &target, home);
+    let fetches_endpoints = xds.is_some() && target.plain_address().is_some();
+    let fetches_authorities = xds.is_some() && target.tls();
+    if fetches_endpoints {
+        world.keep(OutputKey::HostedEndpoints(gateway.clone(), name.clone()));
+    }
+    if fetches_authorities {
+        world.keep(OutputKey::GatewayAuthorities(gateway.clone()));
+    }
+    Some(Arc::new(HostedCluster {
+        message: message.encode_to_vec().into(),
+        points: fetches_endpoints || fetches_authorities,
+        checks_authorities: target.tls() && !fetches_authorities,
+    }))
+}
+
+/// The endpoints of such a cluster, which its Envoys fetch from us.
+pub(in crate::compile) fn endpoints(name: &ClusterName, world: &mut World<'_>) -> Option<Arc<Resource>> {
+    let (_, target) = read(name, world)?;
+    target.plain_address()?;
+    let message = cluster::assignment(name, &target, true);
+    Some(Arc::new(Resource::new(TypeUrl::Endpoints, name.to_string(), &message)))
+}
+
+fn read(name: &ClusterName, world: &mut World<'_>) -> Option<(TailscaleEndpoint, EndpointTarget)> {
+    let ClusterName::Endpoint { endpoints, endpoint } = name else { return None };
+    let object = world.object::<TailscaleEndpoints>(endpoints)?;
+    let endpoint = object.spec.endpoints.iter().find(|candidate| *candidate.name == **endpoint)?;
+    Some((endpoint.clone(), endpoint_target(endpoint).ok()?))
+}
+
+/// Where Envoys of a foreign Gateway fetch from us: a stream of their own, which says whose they are, since the other controller
+/// decides what their node says.
+fn from_us(gateway: &ObjectName) -> ConfigSource {
+    let grpc = EnvoyGrpc {
+        cluster_name: pointer_name(gateway),
+        retry_policy: Some(RetryPolicy {
+            retry_back_off: Some(BackoffStrategy {
+                base_interval: Some(Duration { seconds: 0, nanos: 100_000_000 }),
+                max_interval: Some(Duration { seconds: 5, nanos: 0 }),
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let header = HeaderValue { key: GATEWAY_HEADER.to_owned(), value: gateway.to_string(), ..Default::default() };
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
+            api_type: ApiType::DeltaGrpc as i32,
+            transport_api_version: ApiVersion::V3 as i32,
+            grpc_services: vec![GrpcService {
+                target_specifier: Some(TargetSpecifier::EnvoyGrpc(grpc)),
+                initial_metadata: vec![header],
+                ..Default::default()
+            }],
+            set_node_on_first_message_only: true,
+            ..Default::default()
+        })),
+        initial_fetch_timeout: Some(FIRST_FETCH),
+        resource_api_version: ApiVersion::V3 as i32,
+        ..Default::default()
+    }
+}
+
+/// The cluster that leads Envoys of a foreign Gateway to our xDS.
+pub(super) fn pointer(gateway: &ObjectName, xds: &XdsAddress) -> Pointer {
+    let name = pointer_name(gateway);
+    let http2 = Http2ProtocolOptions {
+        // A connection that is dead without a word would leave endpoints as they are for as long as TCP tries.
+        connection_keepalive: Some(KeepaliveSettings {
+            interval: Some(Duration { seconds: 30, nanos: 0 }),
+            timeout: Some(Duration { seconds: 5, nanos: 0 }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let protocol = UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2)),
+    });
+    let discovery = if xds.host.parse::<IpAddr>().is_ok() { DiscoveryType::Static } else { DiscoveryType::StrictDns };
+    let message = Cluster {
+        name: name.clone(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.clone(),
+            endpoints: vec![LocalityLbEndpoints {
+                lb_endpoints: vec![LbEndpoint {
+                    host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+                        address: Some(socket_address(xds.host.to_string(), xds.port)),
+                        ..Default::default()
+                    })),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        }),
+        ..common(protocol)
+    };
+    Pointer { name: name.into(), cluster: message.encode_to_vec().into(), secrets: Vec::new() }
+}

@@ -1,0 +1,224 @@
+//! A route of another controller's Gateway: which shares of its requests go to backends of our kinds.
+//!
+//! What is wrong in it is the other controller's to say; what concerns backends of ours is told in the log and on the admin page.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use prost::Message;
+use smallvec::SmallVec;
+use tailscale_gateway_proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
+
+use crate::{
+    api::{BackendObjectReference, HttpBackendRef, HttpRoute, HttpRouteRule},
+    compile::{
+        OutputKey, World,
+        backend::Resolver,
+        filter::Filters,
+        findings::Findings,
+        reference::referred,
+        route::{BackendTarget, Backends, RouteContext},
+        share,
+    },
+    model::{
+        ClusterName, Kind, ObjectKey, ObjectName, Reason, foreign_backend_name, foreign_mirror_name, foreign_part_name,
+        foreign_rule_name,
+    },
+    snapshot::{HostedRoute, HostedRule, HostedShare},
+};
+
+/// What of a route concerns us; nothing when no Gateway of another controller has it.
+pub(in crate::compile) fn route(name: &ObjectName, world: &mut World<'_>) -> Option<Arc<HostedRoute>> {
+    let key = ObjectKey::new(Kind::HttpRoute, name.clone());
+    let route = world.object::<HttpRoute>(name)?;
+    let mut gateways = BTreeSet::new();
+    for parent in &route.spec.parent_refs {
+        if Kind::find(&parent.group, &parent.kind) == Some(Kind::Gateway) {
+            let gateway = referred(&key, parent.namespace.as_deref(), &parent.name);
+            if world.output(&OutputKey::Listeners(gateway.clone())).listeners().foreign {
+                gateways.insert(gateway);
+            }
+        }
+    }
+    if gateways.is_empty() {
+        return None;
+    }
+    let gateways: Arc<[ObjectName]> = gateways.into_iter().collect();
+    let mut compiler = RouteCompiler {
+        backends: Resolver { key: &key, world, named: BTreeMap::new() },
+        gateways: &gateways,
+        findings: Findings::new(&key),
+    };
+    let mut rules = Vec::new();
+    for (place, rule) in route.spec.rules.iter().enumerate() {
+        rules.extend(compiler.rule(place, rule));
+        rules.extend(compiler.mirrors(place, rule));
+    }
+    let RouteCompiler { backends: Resolver { world, named, .. }, findings, .. } = compiler;
+    for cluster in named.values() {
+        for gateway in &*gateways {
+            world.keep(OutputKey::HostedCluster(gateway.clone(), cluster.clone()));
+        }
+    }
+    let problems = findings.into_problems();
+    Some(Arc::new(HostedRoute { gateways, rules, problems }))
+}
+
+/// Whether a reference is for us to resolve.
+fn is_ours(backend: &BackendObjectReference) -> bool {
+    matches!(Kind::find(&backend.group, &backend.kind), Some(Kind::TailscaleEndpoints | Kind::TailscaleService))
+}
+
+struct RouteCompiler<'a, 'w> {
+    backends: Resolver<'a, 'w>,
+    gateways: &'a Arc<[ObjectName]>,
+    findings: Findings<'a>,
+}
+
+/// What a reference to a backend of ours comes to.
+struct Part {
+    place: usize,
+    weight: u32,
+    /// Without any, its share is answered 500.
+    targets: Vec<BackendTarget>,
+    filters: Filters,
+}
+
+impl RouteCompiler<'_, '_> {
+    /// A rule, if it has a backend of ours, under the name of its cluster.
+    fn rule(&mut self, place: usize, rule: &HttpRouteRule) -> Option<(Arc<str>, Arc<HostedRule>)> {
+        if !rule.backend_refs.iter().any(|backend| is_ours(&backend.object)) {
+            return None;
+        }
+        let name = foreign_rule_name(self.backends.key, place);
+        let mut others: u32 = 0;
+        let mut parts = Vec::new();
+        for (at, backend) in rule.backend_refs.iter().enumerate() {
+            if !is_ours(&backend.object) {
+                others = others.saturating_add(backend.weight);
+            } else if backend.weight > 0 {
+                parts.push(self.part(at, backend, &format!("spec.rules[{place}].backendRefs[{at}]")));
+            }
+        }
+        let weights: Vec<(u32, SmallVec<[u32; 1]>)> = parts
+            .iter()
+            .map(|part| {
+                let weights: SmallVec<[u32; 1]> = part.targets.iter().map(|target| target.weight).collect();
+                (part.weight, if weights.is_empty() { SmallVec::from_elem(1, 1) } else { weights })
+            })
+            .collect();
+        let (factor, weights) = share::among_others(others, &weights);
+        let auto_host = others == 0 && parts.iter().all(|part| part.filters.hostname.is_none());
+        let mut shares = Vec::new();
+        for (part, weights) in parts.iter().zip(weights) {
+            shares.extend(self.shares(&name, part, &weights, auto_host));
+        }
+        let alone = match shares.as_slice() {
+            [only] if others == 0 && only.filters.is_empty() => only.cluster.clone(),
+            _ => None,
+        };
+        let rule = HostedRule {
+            route: self.backends.key.clone(),
+            gateways: Arc::clone(self.gateways),
+            alone,
+            shares,
+            others,
+            factor,
+            auto_host,
+        };
+        Some((name.into(), Arc::new(rule)))
+    }
+
+    fn part(&mut self, place: usize, backend: &HttpBackendRef, field: &str) -> Part {
+        // Where it is served matters for redirects only, which no single backend can have.
+        let context = RouteContext { scheme_https: false, port: 80 };
+        let filters_field = format!("{field}.filters");
+        let filters =
+            Filters::compile(&backend.filters, &filters_field, &context, &mut self.backends, &mut self.findings);
+        let mut targets = self.resolve(&backend.object, field);
+        let filters = filters.filter(|filters| {
+            let Some(name) = filters.only_for_whole_rules().next() else { return true };
+            let message = format!(
+                "a {name} filter can not be applied to one backend here; its share is answered 500: move the filter to the rule"
+            );
+            self.findings.note(filters_field, Reason::IncompatibleFilters, message);
+            false
+        });
+        if filters.is_none() {
+            targets.clear();
+        }
+        Part { place, weight: backend.weight, targets, filters: filters.unwrap_or_default() }
+    }
+
+    fn resolve(&mut self, backend: &BackendObjectReference, field: &str) -> Vec<BackendTarget> {
+        match self.backends.resolve(backend, field) {
+            Ok(resolved) => resolved.targets.into_iter().filter(|target| target.weight > 0).collect(),
+            Err(problem) => {
+                self.findings.add(problem);
+                Vec::new()
+            }
+        }
+    }
+
+    fn shares(&self, rule: &str, part: &Part, weights: &[u32], auto_host: bool) -> Vec<HostedShare> {
+        let share = |name: String, target: Option<&BackendTarget>, weight| {
+            let own_host = part.filters.hostname.clone();
+            let wanted = target.and_then(|target| target.host_rewrite.clone()).filter(|_| !auto_host);
+            let rest = ClusterWeight {
+                request_headers_to_add: part.filters.request.put.clone(),
+                request_headers_to_remove: part.filters.request.remove.clone(),
+                response_headers_to_add: part.filters.response.put.clone(),
+                response_headers_to_remove: part.filters.response.remove.clone(),
+                host_rewrite_specifier: own_host
+                    .or(wanted)
+                    .map(cluster_weight::HostRewriteSpecifier::HostRewriteLiteral),
+                ..Default::default()
+            };
+            HostedShare {
+                place: part.place,
+                name: name.into(),
+                cluster: target.map(|target| Arc::clone(&target.cluster)),
+                weight,
+                filters: rest.encode_to_vec().into(),
+            }
+        };
+        match part.targets.as_slice() {
+            [] => vec![share(ClusterName::UNRESOLVED.to_owned(), None, weights[0])],
+            [only] => vec![share(foreign_backend_name(rule, part.place), Some(only), weights[0])],
+            several => several
+                .iter()
+                .zip(weights)
+                .map(|(target, weight)| {
+                    share(foreign_part_name(rule, part.place, &target.cluster), Some(target), *weight)
+                })
+                .collect(),
+        }
+    }
+
+    /// The mirrors of a rule that lead to backends of ours, each under the name of its cluster.
+    fn mirrors(&mut self, place: usize, rule: &HttpRouteRule) -> Vec<(Arc<str>, Arc<HostedRule>)> {
+        let mut mirrors = Vec::new();
+        for (at, filter) in rule.filters.iter().enumerate() {
+            let Some(mirror) = filter.request_mirror.as_ref().filter(|mirror| is_ours(&mirror.backend_ref)) else {
+                continue;
+            };
+            let field = format!("spec.rules[{place}].filters[{at}].requestMirror.backendRef");
+            // Of several clusters the first one: a copy goes to a single destination (HTTPRequestMirrorFilter.backendRef).
+            let Some(target) = self.resolve(&mirror.backend_ref, &field).into_iter().next() else { continue };
+            let rule = HostedRule {
+                route: self.backends.key.clone(),
+                gateways: Arc::clone(self.gateways),
+                alone: Some(target.cluster),
+                shares: Vec::new(),
+                others: 0,
+                factor: 1,
+                auto_host: true,
+            };
+            let name = foreign_mirror_name(&foreign_rule_name(self.backends.key, place), at);
+            mirrors.push((name.into(), Arc::new(rule)));
+        }
+        mirrors
+    }
+}

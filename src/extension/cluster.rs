@@ -1,0 +1,180 @@
+//! Clusters of rules with backends of our kinds: Envoy Gateway makes them without endpoints, and we say where their requests
+//! go. Limits, timeouts, balancing and whatever else policies said about them stay as they are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    hooks::{Editor, Gateways, Stopped},
+    route::made_from,
+    splice::{Edits, Field, Malformed, delimited, fields, text},
+};
+use crate::{
+    model::{ObjectName, backend_of_rule_cluster},
+    snapshot::{Hosted, HostedCluster, HostedGateway, HostedRule},
+};
+
+/// Fields of `envoy.config.cluster.v3.Cluster`.
+const NAME: u32 = 1;
+const TYPE: u32 = 2;
+const EDS: u32 = 3;
+const HEALTH_CHECKS: u32 = 8;
+const DNS_LOOKUP_FAMILY: u32 = 17;
+const OUTLIER_DETECTION: u32 = 19;
+const TRANSPORT_SOCKET: u32 = 24;
+const METADATA: u32 = 25;
+const LOAD_ASSIGNMENT: u32 = 33;
+const EXTENSION_OPTIONS: u32 = 36;
+const CLUSTER_TYPE: u32 = 38;
+const TRANSPORT_SOCKET_MATCHES: u32 = 43;
+
+/// What says where a cluster's endpoints come from.
+const DISCOVERY: [u32; 4] = [TYPE, EDS, LOAD_ASSIGNMENT, CLUSTER_TYPE];
+
+/// What is added to a configuration: encoded messages, by name.
+#[derive(Default)]
+pub(super) struct Injection {
+    /// Clusters of ours.
+    pub(super) own: BTreeMap<Arc<str>, Bytes>,
+    /// Clusters for parts of rules.
+    pub(super) parts: BTreeMap<Arc<str>, Bytes>,
+    pub(super) secrets: BTreeMap<Arc<str>, Bytes>,
+}
+
+impl Injection {
+    /// Adds all that a Gateway's own routes lead to.
+    pub(super) fn add_all_of(&mut self, hosted: &Hosted, gateway: &HostedGateway) {
+        for name in &*gateway.clusters {
+            if let Some(cluster) = hosted.cluster(&gateway.name, name) {
+                self.own.insert(Arc::clone(name), cluster.message.clone());
+                self.add_needs(gateway, cluster);
+            }
+        }
+    }
+
+    /// Adds what a cluster fetches its endpoints and secrets with.
+    fn add_needs(&mut self, gateway: &HostedGateway, cluster: &HostedCluster) {
+        if let Some(pointer) = gateway.pointer.as_ref().filter(|_| cluster.points) {
+            self.own.insert(Arc::clone(&pointer.name), pointer.cluster.clone());
+            self.secrets.extend(pointer.secrets.iter().cloned());
+        }
+        self.secrets.extend(gateway.authorities.iter().filter(|_| cluster.checks_authorities).cloned());
+    }
+}
+
+/// Edits the cluster of a call that is about one. Clusters that would have to be added are added at the end of the translation.
+pub(super) fn edit_single(editor: &mut Editor<'_>, cluster: &Field) -> Result<(), Stopped> {
+    edit(editor, cluster, &Gateways::new(), &mut Injection::default())
+}
+
+/// Edits a cluster, if it belongs to one of our rules, and notes clusters for parts of the rule.
+pub(super) fn edit<'a>(
+    editor: &mut Editor<'a>,
+    cluster: &Field,
+    of_call: &Gateways<'a>,
+    injection: &mut Injection,
+) -> Result<(), Stopped> {
+    let (bytes, hosted) = (editor.bytes, editor.hosted);
+    let (mut name, mut metadata) = (None, None);
+    for field in fields(bytes, cluster.range()) {
+        let field = field?;
+        match field.number {
+            NAME => name = text(bytes, &field),
+            METADATA => metadata = Some(field),
+            _ => {}
+        }
+    }
+    let Some(name) = name else { return Ok(()) };
+    let Some((rule, place)) = rule_of(hosted, name) else { return Ok(()) };
+    if !made_from(bytes, metadata.as_ref(), rule) {
+        return Ok(());
+    }
+    let Some(gateway) = editor.gateway_for(rule, of_call) else { return Ok(()) };
+    let in_place = match place {
+        None => rule.alone.as_ref(),
+        Some(place) => {
+            rule.shares_of(place).find(|share| *share.name == *name).and_then(|share| share.cluster.as_ref())
+        }
+    };
+    if let Some(of_ours) = in_place {
+        if let Some(ours) = hosted.cluster(&gateway.name, of_ours) {
+            injection.add_needs(gateway, ours);
+            let mark = editor.edits.open();
+            graft(bytes, cluster, &ours.message, None, &mut editor.edits)?;
+            editor.edits.close(mark, cluster);
+            editor.changed += 1;
+        }
+        return Ok(());
+    }
+    for share in rule.shares.iter().filter(|share| place.is_none_or(|place| place == share.place)) {
+        if let Some(ours) = share.cluster.as_ref().and_then(|name| hosted.cluster(&gateway.name, name)) {
+            injection.add_needs(gateway, ours);
+            injection.parts.insert(Arc::clone(&share.name), copy(bytes, cluster, &ours.message, &share.name)?);
+        }
+    }
+    Ok(())
+}
+
+/// The rule whose cluster has this name, and the place of the one backend that the cluster is for, if it is for one.
+fn rule_of<'a>(hosted: &'a Hosted, name: &str) -> Option<(&'a HostedRule, Option<usize>)> {
+    if let Some(rule) = hosted.rule(name) {
+        return Some((rule, None));
+    }
+    let (rule, place) = backend_of_rule_cluster(name)?;
+    let rule = hosted.rule(rule)?;
+    rule.shares_of(place).next().map(|_| (&**rule, Some(place)))
+}
+
+/// A cluster like theirs with our endpoints, under another name.
+fn copy(bytes: &[u8], theirs: &Field, ours: &Bytes, name: &str) -> Result<Bytes, Malformed> {
+    let mut edits = Edits::default();
+    let theirs = &bytes[theirs.range()];
+    let whole =
+        Field { number: 0, wire: super::splice::Wire::Delimited, start: 0, tag_end: 0, value: 0, end: theirs.len() };
+    graft(theirs, &whole, ours, Some(name), &mut edits)?;
+    Ok(edits.apply_to(theirs))
+}
+
+/// Changes their cluster so that its requests go where those of ours go. What they say about health, and how they speak HTTP,
+/// counts; what they do not say is as in ours.
+fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, name: Option<&str>, edits: &mut Edits) -> Result<(), Malformed> {
+    let (mut of_ours, mut of_theirs) = (Vec::new(), Vec::new());
+    for field in fields(ours, 0..ours.len()) {
+        of_ours.push(field?);
+    }
+    for field in fields(bytes, theirs.range()) {
+        of_theirs.push(field?);
+    }
+    let has = |list: &[Field], number| list.iter().any(|field| field.number == number);
+    let tls = has(&of_ours, TRANSPORT_SOCKET);
+    for field in &of_theirs {
+        let replaced = DISCOVERY.contains(&field.number)
+            || (tls && matches!(field.number, TRANSPORT_SOCKET | TRANSPORT_SOCKET_MATCHES))
+            || (name.is_some() && field.number == NAME);
+        if replaced {
+            edits.remove(field);
+        }
+    }
+    if let Some(name) = name {
+        edits.insert(theirs.end, delimited(NAME, name.as_bytes()));
+    }
+    for field in &of_ours {
+        let taken = match field.number {
+            TYPE | EDS | LOAD_ASSIGNMENT | CLUSTER_TYPE | TRANSPORT_SOCKET => true,
+            HEALTH_CHECKS | OUTLIER_DETECTION | EXTENSION_OPTIONS | DNS_LOOKUP_FAMILY => !has(&of_theirs, field.number),
+            _ => false,
+        };
+        if taken {
+            edits.insert(theirs.end, ours.slice(field.start..field.end));
+        }
+    }
+    Ok(())
+}
+
+/// The Gateways that the route of a cluster refers to; nothing when the route is none that we know of.
+pub(super) fn gateways_of<'a>(hosted: &'a Hosted, bytes: &[u8], cluster: &Field) -> &'a [ObjectName] {
+    let metadata = fields(bytes, cluster.range()).filter_map(Result::ok).find(|field| field.is(METADATA));
+    let Some(origin) = metadata.and_then(|field| super::metadata::origin(bytes, field.range())) else { return &[] };
+    hosted.route_of(origin.kind, origin.namespace, origin.name).map_or(&[], |route| &route.gateways)
+}

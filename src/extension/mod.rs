@@ -1,0 +1,16 @@
+//! The extension server of an Envoy Gateway: what it asks when it has made the configuration of one of its Gateways, and the
+//! answers, which put tailnet routes and clusters in.
+//!
+//! [`hooks`] and what it uses are pure: a message and what the pipeline last published go in, changes to the message come out.
+//! [`server`] is the IO. A handler takes no lock that a writer holds and waits for nobody.
+
+mod cluster;
+pub mod hooks;
+mod metadata;
+mod route;
+pub mod splice;
+mod translate;
+mod virtual_host;
+
+pub use hooks::{Answer, Hook, Outcome, answer, echo};
+pub use splice::Malformed;

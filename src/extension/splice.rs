@@ -1,0 +1,365 @@
+//! Protobuf at the level of the wire: finds fields in a message and changes single ones of them, so that all others, unknown
+//! ones included, leave byte for byte as they came.
+//!
+//! Knows tags and lengths (protobuf.dev, "Encoding"); never what a field means, and never decodes a message into a type.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use prost::encoding::{encode_varint, encoded_len_varint};
+use thiserror::Error;
+
+/// The bytes are not a protobuf message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a protobuf message, or one that was cut off: byte {at}")]
+pub struct Malformed {
+    /// Where it went wrong, from the beginning of what was read.
+    pub at: usize,
+}
+
+/// How deep groups may be nested.
+const MAX_GROUPS: usize = 100;
+
+/// How a field's value is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// A number of one to ten bytes.
+    Varint,
+    /// Eight bytes.
+    Fixed64,
+    /// Bytes behind their length: texts, byte strings, messages.
+    Delimited,
+    /// A group, with the tag of its end.
+    Group,
+    /// Four bytes.
+    Fixed32,
+}
+
+/// A field of a message: where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Its number.
+    pub number: u32,
+    /// How it is encoded.
+    pub wire: Wire,
+    /// The first byte of its tag.
+    pub start: usize,
+    /// The first byte behind its tag: of the length, where there is one.
+    pub tag_end: usize,
+    /// The first byte of its value.
+    pub value: usize,
+    /// The first byte behind it.
+    pub end: usize,
+}
+
+impl Field {
+    /// Where its value stands.
+    pub fn range(&self) -> Range<usize> {
+        self.value..self.end
+    }
+
+    /// Whether it is the one with this number, and delimited.
+    pub fn is(&self, number: u32) -> bool {
+        self.number == number && self.wire == Wire::Delimited
+    }
+
+    /// Its value, a varint; 0 for other encodings.
+    pub fn varint(&self, bytes: &[u8]) -> u64 {
+        match self.wire {
+            Wire::Varint => varint(bytes, self.value, self.end).map_or(0, |(value, _)| value),
+            _ => 0,
+        }
+    }
+}
+
+/// The fields of a message, in the order in which they stand. Ends behind the first mistake.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+/// The fields of the message that stands in a part of `bytes`. Places of fields are counted from the beginning of `bytes`.
+pub fn fields(bytes: &[u8], message: Range<usize>) -> Fields<'_> {
+    Fields { bytes, at: message.start, end: message.end }
+}
+
+impl Iterator for Fields<'_> {
+    type Item = Result<Field, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.end {
+            return None;
+        }
+        let field = field(self.bytes, self.at, self.end, 0);
+        self.at = field.as_ref().map_or(self.end, |field| field.end);
+        Some(field)
+    }
+}
+
+/// The last field with this number in a message: of a field that is not repeated, the last one counts (protobuf.dev, "Last
+/// One Wins"). Nothing when there is none, or the message is malformed.
+pub fn last(bytes: &[u8], message: Range<usize>, number: u32) -> Option<Field> {
+    let mut found = None;
+    for field in fields(bytes, message) {
+        let field = field.ok()?;
+        if field.is(number) {
+            found = Some(field);
+        }
+    }
+    found
+}
+
+/// The text of a field, if it is one.
+pub fn text<'a>(bytes: &'a [u8], field: &Field) -> Option<&'a str> {
+    std::str::from_utf8(bytes.get(field.range())?).ok()
+}
+
+fn field(bytes: &[u8], start: usize, end: usize, depth: usize) -> Result<Field, Malformed> {
+    let (tag, tag_end) = varint(bytes, start, end)?;
+    let malformed = Malformed { at: start };
+    let number = u32::try_from(tag >> 3).ok().filter(|number| (1..1 << 29).contains(number)).ok_or(malformed)?;
+    let room = end - tag_end;
+    let (wire, value, field_end) = match tag & 7 {
+        0 => (Wire::Varint, tag_end, varint(bytes, tag_end, end)?.1),
+        1 if room >= 8 => (Wire::Fixed64, tag_end, tag_end + 8),
+        2 => {
+            let (len, value) = varint(bytes, tag_end, end)?;
+            let len = usize::try_from(len).ok().filter(|len| *len <= end - value).ok_or(malformed)?;
+            (Wire::Delimited, value, value + len)
+        }
+        3 if depth < MAX_GROUPS => (Wire::Group, tag_end, group_end(bytes, number, tag_end, end, depth)?),
+        5 if room >= 4 => (Wire::Fixed32, tag_end, tag_end + 4),
+        _ => return Err(malformed),
+    };
+    Ok(Field { number, wire, start, tag_end, value, end: field_end })
+}
+
+/// The first byte behind the end tag of a group.
+fn group_end(bytes: &[u8], number: u32, mut at: usize, end: usize, depth: usize) -> Result<usize, Malformed> {
+    loop {
+        let (tag, tag_end) = varint(bytes, at, end)?;
+        if tag & 7 == 4 {
+            return if tag >> 3 == u64::from(number) { Ok(tag_end) } else { Err(Malformed { at }) };
+        }
+        at = field(bytes, at, end, depth + 1)?.end;
+    }
+}
+
+/// A varint and the first byte behind it.
+fn varint(bytes: &[u8], start: usize, end: usize) -> Result<(u64, usize), Malformed> {
+    let bytes = &bytes[..end];
+    if let Some(&byte) = bytes.get(start)
+        && byte < 0x80
+    {
+        return Ok((u64::from(byte), start + 1));
+    }
+    let mut value = 0;
+    for (place, byte) in bytes.get(start..).unwrap_or_default().iter().take(10).enumerate() {
+        // The tenth byte holds the 64th bit, and nothing else fits.
+        if place == 9 && *byte > 1 {
+            break;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * place);
+        if *byte < 0x80 {
+            return Ok((value, start + place + 1));
+        }
+    }
+    Err(Malformed { at: start })
+}
+
+/// The tag and length of a delimited field.
+pub fn put_header(buffer: &mut BytesMut, number: u32, len: usize) {
+    encode_varint(u64::from(number) << 3 | 2, buffer);
+    encode_varint(len as u64, buffer);
+}
+
+/// A delimited field.
+pub fn delimited(number: u32, value: &[u8]) -> Bytes {
+    let mut field = BytesMut::with_capacity(value.len() + 15);
+    put_header(&mut field, number, value.len());
+    field.extend_from_slice(value);
+    field.freeze()
+}
+
+/// Changes to a message, noted and not done yet. What is inside another message is noted within it, so that the lengths
+/// around it follow.
+#[derive(Debug, Default)]
+pub struct Edits {
+    edits: Vec<Edit>,
+    /// By how many bytes the message becomes longer.
+    grown: isize,
+}
+
+/// Changes inside a message that are being noted: made by [`Edits::open`] for [`Edits::close`].
+#[must_use]
+#[derive(Debug)]
+pub struct Opened(isize);
+
+/// Changes inside a message that are not all noted yet: made by [`Edits::suspend`] for [`Edits::resume`].
+#[must_use]
+#[derive(Debug)]
+pub struct Suspended(isize);
+
+#[derive(Debug)]
+struct Edit {
+    at: usize,
+    removed: usize,
+    inserted: Inserted,
+}
+
+#[derive(Debug)]
+enum Inserted {
+    Nothing,
+    /// In the place of one byte.
+    Byte(u8),
+    Bytes(Bytes),
+}
+
+impl Edits {
+    /// Whether nothing is to be changed.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
+    /// Puts bytes in front of the one at `at`. What is inserted at one place stands in the order of the calls.
+    pub fn insert(&mut self, at: usize, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.note(at, 0, Inserted::Bytes(bytes));
+        }
+    }
+
+    /// Takes out a field.
+    pub fn remove(&mut self, field: &Field) {
+        self.note(field.start, field.end - field.start, Inserted::Nothing);
+    }
+
+    /// Gives a field another number and leaves its value. Both numbers are below 16.
+    pub fn renumber(&mut self, field: &Field, number: u8) {
+        let wire = match field.wire {
+            Wire::Varint => 0,
+            Wire::Fixed64 => 1,
+            Wire::Delimited => 2,
+            Wire::Group => 3,
+            Wire::Fixed32 => 5,
+        };
+        self.note(field.start, field.tag_end - field.start, Inserted::Byte(number << 3 | wire));
+    }
+
+    /// Begins to note changes inside a field, which is a message.
+    pub fn open(&self) -> Opened {
+        Opened(self.grown)
+    }
+
+    /// Ends it: notes the change of the field's length that they come to.
+    pub fn close(&mut self, opened: Opened, field: &Field) {
+        let Opened(before) = opened;
+        if self.grown != before {
+            let old = field.end - field.value;
+            let new = old.checked_add_signed(self.grown - before).expect("no more is removed than there is");
+            let mut len = BytesMut::with_capacity(encoded_len_varint(new as u64));
+            encode_varint(new as u64, &mut len);
+            self.note(field.tag_end, field.value - field.tag_end, Inserted::Bytes(len.freeze()));
+        }
+    }
+
+    /// Stops to note changes inside a field for a while.
+    pub fn suspend(&self, opened: Opened) -> Suspended {
+        Suspended(self.grown - opened.0)
+    }
+
+    /// Goes on with it.
+    pub fn resume(&self, suspended: Suspended) -> Opened {
+        Opened(self.grown - suspended.0)
+    }
+
+    /// Takes out a field in which changes have been noted.
+    pub fn discard(&mut self, field: &Field) {
+        let grown = &mut self.grown;
+        self.edits.retain(|edit| {
+            let stays = edit.at < field.start || edit.at >= field.end;
+            if !stays {
+                *grown -= edit.inserted.len().cast_signed() - edit.removed.cast_signed();
+            }
+            stays
+        });
+        self.remove(field);
+    }
+
+    fn note(&mut self, at: usize, removed: usize, inserted: Inserted) {
+        self.grown += inserted.len().cast_signed() - removed.cast_signed();
+        self.edits.push(Edit { at, removed, inserted });
+    }
+
+    /// The changed message, in pieces. If `message` is nobody else's, what keeps its length is changed where it stands;
+    /// nothing that is left as it is is copied in any case.
+    pub fn apply(mut self, message: Bytes) -> Vec<Bytes> {
+        // Stable: what is inserted at one place stays in order, and in front of what is taken out there.
+        self.edits.sort_by_key(|edit| (edit.at, edit.removed > 0));
+        let message = self.overwrite(message);
+        let mut pieces = Vec::with_capacity(2 * self.edits.len() + 1);
+        let mut at = 0;
+        for Edit { at: edited, removed, inserted } in self.edits {
+            debug_assert!(at <= edited, "edits do not overlap");
+            if at < edited {
+                pieces.push(message.slice(at..edited));
+            }
+            match inserted {
+                Inserted::Nothing => {}
+                Inserted::Byte(byte) => pieces.push(Bytes::copy_from_slice(&[byte])),
+                Inserted::Bytes(bytes) => pieces.push(bytes),
+            }
+            at = edited + removed;
+        }
+        if at < message.len() {
+            pieces.push(message.slice(at..));
+        }
+        pieces
+    }
+
+    /// Does the changes that keep the length in a message that is nobody else's; else copies it when they are many.
+    fn overwrite(&mut self, message: Bytes) -> Bytes {
+        /// With fewer of these, pieces cost less than a copy.
+        const MANY: usize = 16;
+        let keeps_len = |edit: &Edit| edit.removed == edit.inserted.len();
+        if self.edits.iter().filter(|edit| keeps_len(edit)).count() == 0 {
+            return message;
+        }
+        let mut message = match message.try_into_mut() {
+            Ok(message) => message,
+            Err(shared) if self.edits.len() < MANY => return shared,
+            Err(shared) => BytesMut::from(&*shared),
+        };
+        self.edits.retain(|edit| {
+            let place = edit.at..edit.at + edit.removed;
+            match &edit.inserted {
+                _ if !keeps_len(edit) => return true,
+                Inserted::Nothing => {}
+                Inserted::Byte(byte) => message[edit.at] = *byte,
+                Inserted::Bytes(bytes) => message[place].copy_from_slice(bytes),
+            }
+            false
+        });
+        message.freeze()
+    }
+
+    /// The changed message in one piece.
+    pub fn apply_to(self, message: &[u8]) -> Bytes {
+        let mut whole = BytesMut::with_capacity(message.len().saturating_add_signed(self.grown));
+        for piece in self.apply(Bytes::copy_from_slice(message)) {
+            whole.extend_from_slice(&piece);
+        }
+        whole.freeze()
+    }
+}
+
+impl Inserted {
+    fn len(&self) -> usize {
+        match self {
+            Inserted::Nothing => 0,
+            Inserted::Byte(_) => 1,
+            Inserted::Bytes(bytes) => bytes.len(),
+        }
+    }
+}

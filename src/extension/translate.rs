@@ -1,0 +1,253 @@
+//! The hook at the end of a translation: all resources of a Gateway at once (of all Gateways of a class, when an Envoy Gateway
+//! merges them).
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::{
+    cluster::{self, Injection},
+    hooks::{Editor, Gateways, Stopped},
+    splice::{Field, delimited, fields, text},
+    virtual_host::{self, Place, Places, find},
+};
+use crate::{
+    model::{ObjectName, foreign_listener_of, foreign_port_of},
+    snapshot::HostedGateway,
+};
+
+/// Fields of `PostTranslateModifyRequest`.
+const CONTEXT: u32 = 1;
+const CLUSTERS: u32 = 2;
+const SECRETS: u32 = 3;
+const LISTENERS: u32 = 4;
+const ROUTES: u32 = 5;
+/// Fields of `PostTranslateModifyResponse`.
+const NEW_CLUSTERS: u32 = 1;
+const NEW_SECRETS: u32 = 2;
+/// `RouteConfiguration.name` and `.virtual_hosts`; the name is field 1 of listeners, clusters and secrets, too.
+const NAME: u32 = 1;
+const VIRTUAL_HOSTS: u32 = 2;
+
+/// How many resources are looked at between two looks at the clock.
+const STRIDE: usize = 256;
+
+/// The resources of a request.
+#[derive(Default)]
+struct Resources {
+    contexts: Vec<Field>,
+    clusters: Vec<Field>,
+    secrets: Vec<Field>,
+    listeners: Vec<Field>,
+    tables: Vec<Field>,
+}
+
+/// A route table that is looked at: which listeners' routes stand in it.
+struct Table<'a> {
+    field: Field,
+    name: Option<&'a str>,
+    places: Vec<Place<'a>>,
+}
+
+/// Edits the resources of a request.
+pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
+    let bytes = editor.bytes;
+    let mut resources = Resources::default();
+    for field in fields(bytes, 0..bytes.len()) {
+        let field = field?;
+        match field.number {
+            CONTEXT if field.is(CONTEXT) => resources.contexts.push(field),
+            CLUSTERS if field.is(CLUSTERS) => resources.clusters.push(field),
+            SECRETS if field.is(SECRETS) => resources.secrets.push(field),
+            LISTENERS if field.is(LISTENERS) => resources.listeners.push(field),
+            ROUTES if field.is(ROUTES) => resources.tables.push(field),
+            _ => {}
+        }
+    }
+    let mut gateways = Gateways::new();
+    edit_tables(editor, &resources, &mut gateways)?;
+    edit_clusters(editor, &resources, &gateways)
+}
+
+/// Edits virtual hosts and adds those that are missing; notes whose they are.
+fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mut Gateways<'a>) -> Result<(), Stopped> {
+    let bytes = editor.bytes;
+    let mut places = Places::default();
+    let mut tables = Vec::new();
+    let mut marks = Vec::new();
+    for field in &resources.tables {
+        let mark = editor.edits.open();
+        let mut table = Table { field: *field, name: None, places: Vec::new() };
+        for (at, inner) in fields(bytes, field.range()).enumerate() {
+            let inner = inner?;
+            if at % STRIDE == 0 {
+                editor.go_on()?;
+            }
+            if inner.is(NAME) {
+                table.name = text(bytes, &inner);
+            } else if inner.is(VIRTUAL_HOSTS)
+                && let Some(place) = virtual_host::edit(editor, &inner, &mut places)?
+            {
+                gateways.insert(&place.gateway.name, place.gateway);
+                let known = |other: &&Place<'_>| std::ptr::eq(other.listener, place.listener);
+                if table.places.iter().rfind(known).is_none() {
+                    table.places.push(place);
+                }
+            }
+        }
+        // More may be added at its end.
+        marks.push(editor.edits.suspend(mark));
+        tables.push(table);
+    }
+    for name in resources.contexts.iter().flat_map(|context| policy_targets(bytes, context)) {
+        gateways.extend(editor.hosted.gateway(&name).map(|gateway| (&gateway.name, &**gateway)));
+    }
+    if gateways.is_empty() {
+        name_gateways(editor, resources, gateways)?;
+    }
+    for (table, mark) in tables.iter_mut().zip(marks) {
+        let mark = editor.edits.resume(mark);
+        let listeners = listeners_of(editor, table, gateways);
+        add_missing(editor, &table.field, &listeners, gateways);
+        editor.edits.close(mark, &table.field);
+    }
+    Ok(())
+}
+
+/// All listeners whose routes belong into a table. Listeners of one port without TLS share one; each with TLS has its own.
+fn listeners_of<'a>(editor: &Editor<'a>, table: &Table<'a>, gateways: &Gateways<'a>) -> Vec<Place<'a>> {
+    let named = || {
+        let (gateway, listener) = table.name.and_then(foreign_listener_of)?;
+        find(editor, &gateway, listener)
+    };
+    let first = table.places.first().copied().or_else(named);
+    let port = match first {
+        Some(place) if place.listener.https => return vec![place],
+        Some(place) => Some(place.listener.port),
+        None => table.name.and_then(foreign_port_of),
+    };
+    let of = |gateway: &'a HostedGateway| gateway.listeners.iter().map(move |listener| Place { gateway, listener });
+    let owner = first.map(|place| (&place.gateway.name, place.gateway));
+    let mut all: Gateways<'a> = gateways.clone();
+    all.extend(owner);
+    all.values()
+        .flat_map(|gateway| of(gateway))
+        .filter(|place| !place.listener.https && Some(place.listener.port) == port)
+        .collect()
+}
+
+/// Adds virtual hosts for domains that tailnet endpoints are offered on and that no route of others asks for.
+fn add_missing<'a>(editor: &mut Editor<'a>, table: &Field, listeners: &[Place<'a>], gateways: &mut Gateways<'a>) {
+    let bytes = editor.bytes;
+    if listeners.iter().all(|place| place.listener.routes.is_empty() && place.listener.hosts.is_empty()) {
+        return;
+    }
+    let hosts = fields(bytes, table.range()).filter_map(|field| field.ok().filter(|field| field.is(VIRTUAL_HOSTS)));
+    let mut there: HashSet<&str, RandomState> = HashSet::default();
+    hosts.for_each(|host| there.extend(virtual_host::domains(bytes, &host)));
+    for place in listeners {
+        let listener = place.listener;
+        let own = listener.hosts.iter().map(|(domain, routes)| (domain, routes));
+        for (domain, routes) in own.chain([(&listener.domain, &listener.routes)]) {
+            if !routes.is_empty() && there.insert(domain) {
+                editor.edits.insert(table.end, virtual_host::missing(place, domain, routes));
+                editor.changed += 1;
+                gateways.insert(&place.gateway.name, place.gateway);
+            }
+        }
+    }
+}
+
+/// Finds out whom a call is about without virtual hosts and policies that say so: whose listeners they are, by their names; and
+/// else to whom the routes of its clusters belong.
+fn name_gateways<'a>(editor: &Editor<'a>, resources: &Resources, gateways: &mut Gateways<'a>) -> Result<(), Stopped> {
+    let (bytes, hosted) = (editor.bytes, editor.hosted);
+    for resource in resources.listeners.iter().chain(&resources.tables) {
+        let name = fields(bytes, resource.range()).find_map(|field| field.ok().filter(|field| field.is(NAME)));
+        let listener = name.and_then(|name| text(bytes, &name)).and_then(foreign_listener_of);
+        let gateway = listener.and_then(|(gateway, _)| hosted.gateway(&gateway));
+        gateways.extend(gateway.map(|gateway| (&gateway.name, &**gateway)));
+    }
+    if gateways.is_empty() {
+        for (at, cluster) in resources.clusters.iter().enumerate() {
+            if at % STRIDE == 0 {
+                editor.go_on()?;
+            }
+            for gateway in cluster::gateways_of(hosted, bytes, cluster) {
+                gateways.extend(hosted.gateway(gateway).map(|gateway| (&gateway.name, &**gateway)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The Gateways that the policies in a context name as their targets.
+fn policy_targets(bytes: &[u8], context: &Field) -> Vec<ObjectName> {
+    let mut targets = Vec::new();
+    for policy in fields(bytes, context.range()).filter_map(|field| field.ok().filter(|field| field.is(1))) {
+        let json = fields(bytes, policy.range()).find_map(|field| field.ok().filter(|field| field.is(1)));
+        let Some(json) = json.and_then(|json| bytes.get(json.range())) else { continue };
+        let Ok(policy) = serde_json::from_slice::<serde_json::Value>(json) else { continue };
+        let Some(namespace) = policy["metadata"]["namespace"].as_str() else { continue };
+        let spec = &policy["spec"];
+        let several = spec["targetRefs"].as_array().into_iter().flatten();
+        for target in several.chain([&spec["targetRef"]]).filter(|target| target["kind"] == "Gateway") {
+            targets.extend(target["name"].as_str().map(|name| ObjectName::new(namespace, name)));
+        }
+    }
+    targets
+}
+
+/// Edits clusters and adds those that routes of ours lead to, with all that they need.
+fn edit_clusters<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &Gateways<'a>) -> Result<(), Stopped> {
+    let mut injection = Injection::default();
+    if editor.hosted.has_rules() {
+        for (at, cluster) in resources.clusters.iter().enumerate() {
+            if at % STRIDE == 0 {
+                editor.go_on()?;
+            }
+            cluster::edit(editor, cluster, gateways, &mut injection)?;
+        }
+    }
+    for gateway in gateways.values() {
+        injection.add_all_of(editor.hosted, gateway);
+    }
+    let Injection { own, parts, secrets } = injection;
+    // Parts of a rule have names that an Envoy Gateway gives them, too, when another listener needs them.
+    let theirs = names(editor.bytes, &resources.clusters);
+    let parts = parts.into_iter().filter(|(name, _)| !theirs.contains_key(&**name)).collect();
+    add(editor, &theirs, &own, NEW_CLUSTERS);
+    add(editor, &theirs, &parts, NEW_CLUSTERS);
+    let theirs = names(editor.bytes, &resources.secrets);
+    add(editor, &theirs, &secrets, NEW_SECRETS);
+    Ok(())
+}
+
+/// Resources by name.
+fn names<'a>(bytes: &'a [u8], resources: &[Field]) -> HashMap<&'a str, Field, RandomState> {
+    let name = |resource: &Field| {
+        let name = fields(bytes, resource.range()).find_map(|field| field.ok().filter(|field| field.is(NAME)));
+        Some((text(bytes, &name?)?, *resource))
+    };
+    resources.iter().filter_map(name).collect()
+}
+
+/// Adds resources, in the place of those that have their names.
+fn add(
+    editor: &mut Editor<'_>,
+    theirs: &HashMap<&str, Field, RandomState>,
+    ours: &BTreeMap<Arc<str>, Bytes>,
+    number: u32,
+) {
+    for (name, message) in ours {
+        if let Some(twin) = theirs.get(&**name) {
+            editor.edits.discard(twin);
+        }
+        editor.edits.insert(editor.bytes.len(), delimited(number, message));
+        editor.changed += 1;
+    }
+}

@@ -1,0 +1,4 @@
+//! The hooks of the extension server: what becomes of an Envoy Gateway's resources, and what must not.
+
+mod golden;
+mod wire;

@@ -1,0 +1,126 @@
+//! Writing a status: what is ours is replaced, what is others' stays, and times change only with what they are the time of.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tailscale_gateway::{
+    api::parse,
+    compile::{Compiler, Settings},
+    model::{Kind, ObjectKey, ObjectName, Programmed},
+    pipeline::Pipeline,
+    snapshot::SnapshotCache,
+    status::{SUPPORTED_FEATURES, merge, status},
+    store::Change,
+};
+
+const OURS: &str = "gateway.tailscale.com/gateway-controller";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("a small number of seconds")
+}
+
+/// What the status of a route with these parents should be, beside a Gateway `web` of ours with one listener.
+fn route_status(parents: &Value) -> tailscale_gateway::status::ObjectStatus {
+    let gateway = json!({
+        "metadata": {"namespace": "default", "name": "web"},
+        "spec": {"gatewayClassName": "tailscale", "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}]},
+    });
+    let route = json!({
+        "metadata": {"namespace": "default", "name": "all", "generation": 7},
+        "spec": {"parentRefs": parents},
+    });
+    let changes = [(Kind::Gateway, gateway), (Kind::HttpRoute, route)]
+        .map(|(kind, value)| Change::Upsert(parse(kind, value).object.expect("it is valid")));
+    let mut pipeline = Pipeline::new(Compiler::new(Settings::default()), SnapshotCache::new().into());
+    pipeline.apply(changes);
+    let key = ObjectKey::new(Kind::HttpRoute, ObjectName::new("default", "all"));
+    status(&pipeline.reports()[&key], &Programmed::Pending)
+}
+
+fn of_another_controller() -> Value {
+    json!({
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "theirs"},
+        "controllerName": "example.com/other",
+        "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2020-01-01T00:00:00Z"}],
+    })
+}
+
+#[test]
+fn entries_of_other_controllers_stay_and_ours_are_replaced() {
+    let stale = json!({
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "former"},
+        "controllerName": OURS, "conditions": [],
+    });
+    let current = json!({"parents": [stale, of_another_controller()]});
+    let wanted = route_status(&json!([{"name": "web"}]));
+    let merged = merge(Kind::HttpRoute, &current, Some(&wanted), OURS, at(0)).expect("it is new");
+    let parents = merged["parents"].as_array().expect("a list");
+    assert_eq!(parents.len(), 2);
+    assert_eq!(parents[0], of_another_controller());
+    assert_eq!((&parents[1]["controllerName"], &parents[1]["parentRef"]["name"]), (&json!(OURS), &json!("web")));
+    assert_eq!(parents[1]["conditions"][0]["observedGeneration"], 7);
+
+    let nothing = merge(Kind::HttpRoute, &merged, None, OURS, at(0)).expect("ours go");
+    assert_eq!(nothing["parents"], json!([of_another_controller()]));
+    assert_eq!(merge(Kind::HttpRoute, &nothing, None, OURS, at(0)), None);
+}
+
+#[test]
+fn nobody_speaks_for_a_gateway_that_does_not_exist() {
+    let wanted = route_status(&json!([{"name": "nowhere"}]));
+    assert_eq!(merge(Kind::HttpRoute, &Value::Null, Some(&wanted), OURS, at(0)), None);
+}
+
+#[test]
+fn what_is_the_same_is_not_written_and_a_time_changes_with_its_status_only() {
+    let wanted = route_status(&json!([{"name": "web"}]));
+    let first = merge(Kind::HttpRoute, &json!({}), Some(&wanted), OURS, at(0)).expect("it is new");
+    let time = |status: &Value, place: usize| status["parents"][0]["conditions"][place]["lastTransitionTime"].clone();
+    assert_eq!(time(&first, 0), "1970-01-01T00:00:00Z");
+    assert_eq!(merge(Kind::HttpRoute, &first, Some(&wanted), OURS, at(100)), None);
+
+    // An API server leaves out what is empty and keeps the order of its own.
+    let mut stored = first.clone();
+    let conditions = stored["parents"][0]["conditions"].as_array_mut().expect("a list");
+    conditions.reverse();
+    conditions[0].as_object_mut().expect("a mapping").retain(|_, value| value != "");
+    assert_eq!(merge(Kind::HttpRoute, &stored, Some(&wanted), OURS, at(100)), None);
+
+    let mut changed = wanted.clone();
+    changed.parents[0].conditions[0].message = "other words".to_owned();
+    changed.parents[0].conditions[1].status = tailscale_gateway::status::ConditionStatus::False;
+    let second = merge(Kind::HttpRoute, &first, Some(&changed), OURS, at(100)).expect("it differs");
+    assert_eq!((time(&second, 0), time(&second, 1)), (json!("1970-01-01T00:00:00Z"), json!("1970-01-01T00:01:40Z")));
+}
+
+#[test]
+fn conditions_of_others_on_a_gateway_stay_and_those_of_ours_that_are_over_go() {
+    let mut pipeline = Pipeline::new(Compiler::new(Settings::default()), SnapshotCache::new().into());
+    let gateway = json!({
+        "metadata": {"namespace": "default", "name": "web"},
+        "spec": {"gatewayClassName": "tailscale", "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}]},
+    });
+    pipeline.apply([Change::Upsert(parse(Kind::Gateway, gateway).object.expect("it is valid"))]);
+    let key = ObjectKey::new(Kind::Gateway, ObjectName::new("default", "web"));
+    let wanted = status(&pipeline.reports()[&key], &Programmed::Acknowledged);
+    let condition = |name: &str| {
+        json!({"type": name, "status": "False", "reason": "R", "message": "",
+        "lastTransitionTime": "2020-01-01T00:00:00Z"})
+    };
+    let current = json!({"conditions": [condition("example.com/Theirs"), condition("Effective")]});
+    let merged = merge(Kind::Gateway, &current, Some(&wanted), OURS, at(0)).expect("it differs");
+    let types: Vec<&str> = merged["conditions"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|condition| condition["type"].as_str())
+        .collect();
+    assert_eq!(types, ["Accepted", "Programmed", "example.com/Theirs"]);
+    assert_eq!(merge(Kind::Gateway, &merged, Some(&wanted), OURS, at(9)), None);
+    assert_eq!(merge(Kind::Gateway, &current, None, OURS, at(0)), None, "a Gateway of another class is not touched");
+}
+
+#[test]
+fn supported_features_are_sorted_as_the_api_wants_them() {
+    assert!(SUPPORTED_FEATURES.is_sorted() && SUPPORTED_FEATURES.len() <= 64);
+}

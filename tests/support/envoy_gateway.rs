@@ -1,0 +1,721 @@
+//! An Envoy Gateway, played: makes from manifests what the real one makes of them (names, metadata, shapes: `envoy-gateway.md`
+//! §5), asks the hooks in its order (§1.4), and does with their answers what it does (§1.5).
+//!
+//! It knows what the cases in `tests/golden/extension` need: HTTP and HTTPS listeners and HTTPRoutes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use prost::{Message, Name};
+use serde_json::{Value, json};
+use tailscale_gateway::{
+    api::{BackendObjectReference, Gateway, HttpBackendRef, HttpRoute, HttpRouteRule, Object, PathMatchType},
+    extension::Hook,
+    model::{Kind, ObjectKey, ObjectName},
+};
+use tailscale_gateway_proto::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster,
+                circuit_breakers::Thresholds,
+                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
+            },
+            core::v3::{
+                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Locality, Metadata,
+                SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier, data_source::Specifier,
+                socket_address::PortSpecifier, transport_socket,
+            },
+            endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
+            listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter},
+            route::v3::{
+                Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, route,
+                route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, RequestMirrorPolicy},
+                route_match::PathSpecifier,
+                weighted_cluster::ClusterWeight,
+            },
+        },
+        extensions::{
+            filters::{
+                http::router::v3::Router,
+                listener::tls_inspector::v3::TlsInspector,
+                network::http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
+                },
+            },
+            transport_sockets::tls::v3::{
+                CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, secret,
+            },
+        },
+    },
+    envoy_gateway::{Context, ExtensionResource, PostTranslateModifyRequest, PostTranslateModifyResponse, Single},
+    google::protobuf::{Any, BoolValue, Duration, ListValue, Struct, UInt32Value, Value as ProtobufValue, value},
+};
+
+/// The two ways in which an Envoy Gateway names things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// The usual one.
+    V1,
+    /// `XDSNameSchemeV2`.
+    V2,
+}
+
+/// How it is configured.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The names.
+    pub scheme: Scheme,
+    /// The hooks that are called.
+    pub hooks: BTreeSet<Hook>,
+    /// Routes are part of the last hook's call.
+    pub routes_included: bool,
+    /// Listeners are.
+    pub listeners_included: bool,
+    /// The address that listeners are bound to.
+    pub address: String,
+}
+
+impl Default for Configuration {
+    /// As `manifests/envoy-gateway` has it.
+    fn default() -> Self {
+        Self {
+            scheme: Scheme::V1,
+            hooks: [Hook::Translate].into(),
+            routes_included: true,
+            listeners_included: false,
+            address: "127.0.0.1".to_owned(),
+        }
+    }
+}
+
+/// What Envoys are served: encoded messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// `Cluster`.
+    pub clusters: Vec<Bytes>,
+    /// `Secret`.
+    pub secrets: Vec<Bytes>,
+    /// `Listener`.
+    pub listeners: Vec<Bytes>,
+    /// `RouteConfiguration`.
+    pub routes: Vec<Bytes>,
+    /// `ClusterLoadAssignment`.
+    pub endpoints: Vec<Bytes>,
+}
+
+/// The manifests that it looks at.
+struct World<'a> {
+    objects: BTreeMap<ObjectKey, &'a Object>,
+}
+
+/// A listener, and its name in the intermediate representation.
+struct IrListener<'a> {
+    gateway: &'a Gateway,
+    name: String,
+    section: &'a str,
+    port: u16,
+    hostname: Option<&'a str>,
+    certificate: Option<ObjectName>,
+}
+
+/// Makes the configuration of some Gateways, which are one unless it merges them, asking `extension` what it is told to.
+pub fn translate<'a>(
+    objects: impl Iterator<Item = &'a Object>,
+    gateways: &[ObjectName],
+    configuration: &Configuration,
+    extension: &mut dyn FnMut(Hook, Bytes) -> Bytes,
+) -> Resources {
+    let world = World { objects: objects.map(|object| (object.key(), object)).collect() };
+    let mut made = Translation {
+        world: &world,
+        configuration,
+        extension,
+        clusters: BTreeMap::new(),
+        order: Vec::new(),
+        resources: Resources::default(),
+    };
+    let listeners: Vec<IrListener<'_>> = gateways.iter().flat_map(|name| world.listeners(name)).collect();
+    made.http(&listeners);
+    made.finish(gateways)
+}
+
+impl<'a> World<'a> {
+    fn gateway(&self, name: &ObjectName) -> &'a Gateway {
+        match self.objects.get(&ObjectKey::new(Kind::Gateway, name.clone())) {
+            Some(Object::Gateway(gateway)) => gateway,
+            _ => panic!("there is no Gateway {name}"),
+        }
+    }
+
+    fn listeners(&self, name: &ObjectName) -> Vec<IrListener<'a>> {
+        let gateway = self.gateway(name);
+        let listeners =
+            gateway.spec.listeners.iter().filter(|listener| matches!(&*listener.protocol, "HTTP" | "HTTPS"));
+        let ir = listeners.map(|listener| IrListener {
+            gateway,
+            name: format!("{}/{}/{}", name.namespace, name.name, listener.name),
+            section: &listener.name,
+            port: listener.port,
+            hostname: listener.hostname.as_deref(),
+            certificate: listener
+                .tls
+                .as_ref()
+                .map(|tls| ObjectName::new(&*name.namespace, &*tls.certificate_refs[0].name)),
+        });
+        ir.collect()
+    }
+
+    /// The routes of a listener, by name.
+    fn routes(&self, listener: &IrListener<'_>) -> Vec<(ObjectName, &'a HttpRoute)> {
+        let gateway = &listener.gateway.metadata;
+        let routes = self.objects.iter().filter_map(|(key, object)| match object {
+            Object::HttpRoute(route) => Some((key.name.clone(), &**route)),
+            _ => None,
+        });
+        let of = |name: &ObjectName, route: &HttpRoute| {
+            route.spec.parent_refs.iter().any(|parent| {
+                Some(&*parent.name) == gateway.name.as_deref()
+                    && parent.namespace.as_deref().or(Some(&name.namespace)) == gateway.namespace.as_deref()
+                    && parent.section_name.as_deref().is_none_or(|section| section == listener.section)
+            })
+        };
+        routes.filter(|(name, route)| of(name, route)).collect()
+    }
+
+    /// The addresses behind a Service; nothing when there is no such Service.
+    fn endpoints(&self, from: &ObjectName, backend: &BackendObjectReference) -> Option<Vec<(String, u16)>> {
+        let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
+        let name = ObjectName::new(namespace, &*backend.name);
+        self.objects.get(&ObjectKey::new(Kind::Service, name))?;
+        let slices = self.objects.values().filter_map(|object| match object {
+            Object::EndpointSlice(slice) => Some(slice),
+            _ => None,
+        });
+        let of_service = slices.filter(|slice| {
+            slice.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"))
+                == Some(&backend.name)
+        });
+        let mut found = Vec::new();
+        for slice in of_service {
+            let port = slice.ports.iter().flatten().find_map(|port| port.port).expect("a slice has a port");
+            let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+            found.extend(addresses.map(|address| (address.clone(), u16::try_from(port).expect("a port"))));
+        }
+        Some(found)
+    }
+}
+
+fn is_custom(backend: &BackendObjectReference) -> bool {
+    backend.group == "gateway.tailscale.com"
+}
+
+struct Translation<'a> {
+    world: &'a World<'a>,
+    configuration: &'a Configuration,
+    extension: &'a mut dyn FnMut(Hook, Bytes) -> Bytes,
+    clusters: BTreeMap<String, Bytes>,
+    order: Vec<String>,
+    resources: Resources,
+}
+
+impl Translation<'_> {
+    fn ask(&mut self, hook: Hook, object: Bytes, context: Context) -> Bytes {
+        if !self.configuration.hooks.contains(&hook) {
+            return object;
+        }
+        let request = Single { object: Some(object.clone()), context: Some(context) };
+        let response = (self.extension)(hook, request.encode_to_vec().into());
+        // An object that is left out is left as it was.
+        Single::decode(response).expect("the response is one").object.unwrap_or(object)
+    }
+
+    fn http(&mut self, listeners: &[IrListener<'_>]) {
+        let mut tables: Vec<(String, RouteConfiguration, Vec<Bytes>)> = Vec::new();
+        let mut xds: Vec<(u16, Listener)> = Vec::new();
+        for listener in listeners {
+            let v2 = self.configuration.scheme == Scheme::V2;
+            let https = listener.certificate.is_some();
+            if !xds.iter().any(|(port, _)| *port == listener.port) {
+                let name = if v2 { format!("tcp-{}", listener.port) } else { listener.name.clone() };
+                xds.push((listener.port, self.listener(name, listener.port)));
+            }
+            let (_, of_port) = xds.iter_mut().find(|(port, _)| *port == listener.port).expect("made just above");
+            let table = if https {
+                listener.name.clone()
+            } else {
+                let chain = of_port.default_filter_chain.as_ref().map(|chain| chain.name.clone());
+                chain.unwrap_or_else(|| if v2 { format!("http-{}", listener.port) } else { listener.name.clone() })
+            };
+            let chain = chain(listener, &table);
+            if https {
+                of_port.filter_chains.push(chain);
+                if of_port.listener_filters.is_empty() {
+                    of_port.listener_filters.push(ListenerFilter {
+                        name: "envoy.filters.listener.tls_inspector".to_owned(),
+                        config_type: Some(listener_filter::ConfigType::TypedConfig(any(&TlsInspector::default()))),
+                        ..Default::default()
+                    });
+                }
+                self.certificate(listener);
+            } else if of_port.default_filter_chain.is_none() {
+                of_port.default_filter_chain = Some(chain);
+            }
+            if !tables.iter().any(|(name, ..)| *name == table) {
+                let shell = RouteConfiguration {
+                    name: table.clone(),
+                    ignore_port_in_host_matching: true,
+                    ..Default::default()
+                };
+                tables.push((table.clone(), shell, Vec::new()));
+            }
+            let hosts = self.virtual_hosts(listener);
+            let (.., all) = tables.iter_mut().find(|(name, ..)| *name == table).expect("made just above");
+            all.extend(hosts);
+        }
+        for (_, listener) in xds {
+            let listener = self.ask(Hook::HttpListener, listener.encode_to_vec().into(), Context::default());
+            self.resources.listeners.push(listener);
+        }
+        for (_, shell, hosts) in tables {
+            let mut table = shell.encode_to_vec();
+            for host in hosts {
+                prost::encoding::bytes::encode(2, &host, &mut table);
+            }
+            self.resources.routes.push(table.into());
+        }
+    }
+
+    fn listener(&self, name: String, port: u16) -> Listener {
+        Listener { name, address: Some(socket(&self.configuration.address, port)), ..Default::default() }
+    }
+
+    fn certificate(&mut self, listener: &IrListener<'_>) {
+        let name = listener.certificate.clone().expect("the listener has a certificate");
+        let Some(Object::Secret(object)) = self.world.objects.get(&ObjectKey::new(Kind::Secret, name.clone())) else {
+            panic!("there is no Secret {name}");
+        };
+        let part = |key: &str| {
+            let bytes = object.data.as_ref().and_then(|data| data.get(key)).expect("the Secret has it").0.clone();
+            Some(DataSource { specifier: Some(Specifier::InlineBytes(bytes)), ..Default::default() })
+        };
+        let message = Secret {
+            name: name.to_string(),
+            r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
+                certificate_chain: part("tls.crt"),
+                private_key: part("tls.key"),
+                ..Default::default()
+            })),
+        };
+        self.resources.secrets.push(message.encode_to_vec().into());
+    }
+
+    /// The virtual hosts of a listener, in the order in which its routes ask for their hostnames.
+    fn virtual_hosts(&mut self, listener: &IrListener<'_>) -> Vec<Bytes> {
+        let mut hosts: Vec<(String, Vec<Entry<'_>>)> = Vec::new();
+        for (name, route) in self.world.routes(listener) {
+            let own = listener.hostname.map_or_else(|| vec!["*".to_owned()], |hostname| vec![hostname.to_owned()]);
+            let hostnames = if route.spec.hostnames.is_empty() { own } else { route.spec.hostnames.clone() };
+            for hostname in hostnames {
+                if !hosts.iter().any(|(known, _)| *known == hostname) {
+                    hosts.push((hostname.clone(), Vec::new()));
+                }
+                let (_, entries) = hosts.iter_mut().find(|(known, _)| *known == hostname).expect("made just above");
+                for (at, rule) in route.spec.rules.iter().enumerate() {
+                    let whole = [Default::default()];
+                    let matches = if rule.matches.is_empty() { &whole[..] } else { &rule.matches };
+                    for (place, wanted) in matches.iter().enumerate() {
+                        entries.push(Entry {
+                            route: name.clone(),
+                            rule,
+                            at,
+                            place: if rule.matches.is_empty() { -1 } else { i64::try_from(place).expect("small") },
+                            exact: wanted.path.type_ == PathMatchType::Exact,
+                            path: wanted.path.value.clone(),
+                            hostname: hostname.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        let mut made = Vec::new();
+        for (hostname, mut entries) in hosts {
+            entries.sort_by_key(|entry| (!entry.exact, std::cmp::Reverse(entry.path.len())));
+            let routes: Vec<Bytes> = entries.iter().map(|entry| self.route(entry)).collect();
+            let underscored = hostname.replace('.', "_");
+            let name = match self.configuration.scheme {
+                Scheme::V1 => format!("{}/{underscored}", listener.name),
+                Scheme::V2 => underscored,
+            };
+            let shell = VirtualHost {
+                name,
+                domains: vec![hostname],
+                metadata: Some(metadata("Gateway", &gateway_name(listener.gateway), listener.section)),
+                ..Default::default()
+            };
+            let mut host = shell.encode_to_vec();
+            for route in routes {
+                prost::encoding::bytes::encode(3, &route, &mut host);
+            }
+            made.push(host.into());
+        }
+        // The hook is asked once all of the listener's routes are there.
+        made.into_iter().map(|host| self.ask(Hook::VirtualHost, host, Context::default())).collect()
+    }
+
+    fn route(&mut self, entry: &Entry<'_>) -> Bytes {
+        let Entry { route, rule, at, place, hostname, .. } = entry;
+        let cluster = format!("httproute/{}/{}/rule/{at}", route.namespace, route.name);
+        let path = match (entry.exact, &*entry.path) {
+            (true, path) => PathSpecifier::Path(path.to_owned()),
+            (false, "/") => PathSpecifier::Prefix("/".to_owned()),
+            (false, path) => PathSpecifier::PathSeparatedPrefix(path.trim_end_matches('/').to_owned()),
+        };
+        let message = Route {
+            name: format!("{cluster}/match/{place}/{}", hostname.replace('.', "_")),
+            r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
+            metadata: Some(metadata("HTTPRoute", route, "")),
+            action: Some(route::Action::Route(self.action(&cluster, route, rule))),
+            ..Default::default()
+        };
+        let custom = self.extension_resources(route, rule);
+        let mut bytes: Bytes = message.encode_to_vec().into();
+        if !custom.is_empty() {
+            let context = Context {
+                extension_resources: custom.clone(),
+                hostnames: vec![hostname.clone()],
+                ..Default::default()
+            };
+            bytes = self.ask(Hook::Route, bytes, context);
+        }
+        self.clusters_of(&cluster, route, rule, &custom);
+        bytes
+    }
+
+    /// Whether each backend needs a cluster of its own.
+    fn per_backend(&self, from: &ObjectName, rule: &HttpRouteRule) -> bool {
+        let unusable = |backend: &BackendObjectReference| {
+            !is_custom(backend) && self.world.endpoints(from, backend).unwrap_or_default().is_empty()
+        };
+        rule.backend_refs
+            .iter()
+            .any(|backend| unusable(&backend.object) || (!is_custom(&backend.object) && !backend.filters.is_empty()))
+    }
+
+    fn action(&self, cluster: &str, from: &ObjectName, rule: &HttpRouteRule) -> RouteAction {
+        let mirrors = rule.filters.iter().enumerate().filter(|(_, filter)| filter.request_mirror.is_some());
+        let request_mirror_policies = mirrors
+            .map(|(at, _)| RequestMirrorPolicy { cluster: format!("{cluster}-mirror-{at}"), ..Default::default() })
+            .collect();
+        let mut action = RouteAction { request_mirror_policies, ..Default::default() };
+        if !self.per_backend(from, rule) {
+            action.cluster_specifier = Some(ClusterSpecifier::Cluster(cluster.to_owned()));
+            return action;
+        }
+        let entry =
+            |name: String, value| ClusterWeight { name, weight: Some(UInt32Value { value }), ..Default::default() };
+        let mut invalid = 0;
+        let mut clusters = Vec::new();
+        for (at, backend) in rule.backend_refs.iter().enumerate() {
+            if is_custom(&backend.object) {
+                continue;
+            }
+            if self.world.endpoints(from, &backend.object).unwrap_or_default().is_empty() {
+                invalid += backend.weight;
+            } else {
+                clusters.push(entry(format!("{cluster}/backend/{at}"), backend.weight));
+            }
+        }
+        if invalid > 0 {
+            clusters.insert(0, entry("invalid-backend-cluster".to_owned(), invalid));
+        }
+        action.cluster_not_found_response_code = ClusterNotFoundResponseCode::InternalServerError as i32;
+        action.cluster_specifier =
+            Some(ClusterSpecifier::WeightedClusters(WeightedCluster { clusters, ..Default::default() }));
+        action
+    }
+
+    /// The objects that backends of a rule name, as JSON.
+    fn extension_resources(&self, from: &ObjectName, rule: &HttpRouteRule) -> Vec<ExtensionResource> {
+        let custom = rule.backend_refs.iter().map(|backend| &backend.object).filter(|backend| is_custom(backend));
+        let json = custom.map(|backend| {
+            let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
+            let object = json!({
+                "apiVersion": "gateway.tailscale.com/v1alpha1",
+                "kind": backend.kind,
+                "metadata": {"namespace": namespace, "name": backend.name},
+            });
+            ExtensionResource { unstructured_bytes: object.to_string().into() }
+        });
+        json.collect()
+    }
+
+    fn clusters_of(&mut self, name: &str, from: &ObjectName, rule: &HttpRouteRule, custom: &[ExtensionResource]) {
+        let settings: Vec<(String, &HttpBackendRef)> = rule
+            .backend_refs
+            .iter()
+            .enumerate()
+            .map(|(at, backend)| (format!("{name}/backend/{at}"), backend))
+            .collect();
+        if self.per_backend(from, rule) {
+            for setting in &settings {
+                self.add_cluster(setting.0.clone(), from, std::slice::from_ref(setting), Some(custom));
+            }
+        } else {
+            self.add_cluster(name.to_owned(), from, &settings, Some(custom));
+        }
+        for (at, filter) in rule.filters.iter().enumerate() {
+            if let Some(mirror) = &filter.request_mirror {
+                let backend = HttpBackendRef { object: mirror.backend_ref.clone(), weight: 1, filters: Vec::new() };
+                let name = format!("{name}-mirror-{at}");
+                // No hook is asked about mirrors.
+                self.add_cluster(name.clone(), from, &[(format!("{name}/backend/-1"), &backend)], None);
+            }
+        }
+    }
+
+    /// Adds a cluster unless it is there.
+    fn add_cluster(
+        &mut self,
+        name: String,
+        from: &ObjectName,
+        settings: &[(String, &HttpBackendRef)],
+        asks: Option<&[ExtensionResource]>,
+    ) {
+        if self.clusters.contains_key(&name) {
+            return;
+        }
+        let mut localities = Vec::new();
+        for (setting, backend) in settings.iter().filter(|(_, backend)| !is_custom(&backend.object)) {
+            let addresses = self.world.endpoints(from, &backend.object).unwrap_or_default();
+            if addresses.is_empty() {
+                continue;
+            }
+            let endpoint = |(address, port): (String, u16)| LbEndpoint {
+                host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Endpoint {
+                    address: Some(socket(&address, port)),
+                    ..Default::default()
+                })),
+                load_balancing_weight: Some(UInt32Value { value: 1 }),
+                ..Default::default()
+            };
+            localities.push(LocalityLbEndpoints {
+                locality: Some(Locality { region: setting.clone(), ..Default::default() }),
+                load_balancing_weight: Some(UInt32Value { value: backend.weight }),
+                lb_endpoints: addresses.into_iter().map(endpoint).collect(),
+                ..Default::default()
+            });
+        }
+        let assignment =
+            ClusterLoadAssignment { cluster_name: name.clone(), endpoints: localities, ..Default::default() };
+        let mut assignment: Bytes = assignment.encode_to_vec().into();
+        let message = Cluster {
+            name: name.clone(),
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
+            eds_cluster_config: Some(EdsClusterConfig { eds_config: ads(None), service_name: name.clone() }),
+            connect_timeout: Some(Duration { seconds: 10, nanos: 0 }),
+            circuit_breakers: Some(CircuitBreakers {
+                thresholds: vec![Thresholds { max_retries: Some(UInt32Value { value: 1024 }), ..Default::default() }],
+                ..Default::default()
+            }),
+            common_lb_config: Some(Default::default()),
+            dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+            ignore_health_on_host_removal: true,
+            per_connection_buffer_limit_bytes: Some(UInt32Value { value: 32_768 }),
+            metadata: Some(metadata("HTTPRoute", from, "")),
+            ..Default::default()
+        };
+        let mut cluster: Bytes = message.encode_to_vec().into();
+        if let Some(custom) = asks {
+            assignment = self.ask(Hook::Endpoints, assignment, Context::default());
+            if !custom.is_empty() {
+                let context = Context { extension_resources: custom.to_vec(), ..Default::default() };
+                cluster = self.ask(Hook::Cluster, cluster, context);
+            }
+        }
+        self.resources.endpoints.push(assignment);
+        self.order.push(name.clone());
+        self.clusters.insert(name, cluster);
+    }
+
+    fn finish(mut self, gateways: &[ObjectName]) -> Resources {
+        self.resources.clusters = self.order.iter().map(|name| self.clusters[name].clone()).collect();
+        let mut resources = self.resources;
+        if !self.configuration.hooks.contains(&Hook::Translate) {
+            return resources;
+        }
+        let policies = self.world.objects.values().filter_map(|object| match object {
+            Object::TailscaleRoutePolicy(policy) => Some(&**policy),
+            _ => None,
+        });
+        let about =
+            policies.filter(|policy| {
+                policy.spec.target_refs.iter().any(|target| {
+                    target.kind == "Gateway" && gateways.iter().any(|gateway| *gateway.name == *target.name)
+                })
+            });
+        let json = |policy| ExtensionResource { unstructured_bytes: serde_json::to_vec(policy).expect("JSON").into() };
+        let included = |wanted: bool, list: &Vec<Bytes>| if wanted { list.clone() } else { Vec::new() };
+        let request = PostTranslateModifyRequest {
+            post_translate_context: Some(Context {
+                extension_resources: about.map(json).collect(),
+                ..Default::default()
+            }),
+            clusters: resources.clusters.clone(),
+            secrets: resources.secrets.clone(),
+            listeners: included(self.configuration.listeners_included, &resources.listeners),
+            routes: included(self.configuration.routes_included, &resources.routes),
+        };
+        let response = (self.extension)(Hook::Translate, request.encode_to_vec().into());
+        let response = PostTranslateModifyResponse::decode(response).expect("the response is one");
+        resources.clusters = response.clusters;
+        resources.secrets = response.secrets;
+        if self.configuration.listeners_included {
+            resources.listeners = response.listeners;
+        }
+        if self.configuration.routes_included {
+            resources.routes = response.routes;
+        }
+        resources
+    }
+}
+
+/// A route in the intermediate representation: one for each hostname, rule and match.
+struct Entry<'a> {
+    route: ObjectName,
+    rule: &'a HttpRouteRule,
+    at: usize,
+    place: i64,
+    exact: bool,
+    path: String,
+    hostname: String,
+}
+
+fn gateway_name(gateway: &Gateway) -> ObjectName {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    ObjectName::new(part(&gateway.metadata.namespace), part(&gateway.metadata.name))
+}
+
+/// `filter_metadata["envoy-gateway"]` with one resource.
+fn metadata(kind: &str, name: &ObjectName, section: &str) -> Metadata {
+    let mut object = vec![("kind", kind), ("name", &*name.name), ("namespace", &*name.namespace)];
+    if !section.is_empty() {
+        object.push(("sectionName", section));
+    }
+    let text = |text: &str| ProtobufValue { kind: Some(value::Kind::StringValue(text.to_owned())) };
+    let fields = object.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
+    let object = ProtobufValue { kind: Some(value::Kind::StructValue(Struct { fields })) };
+    let list = ProtobufValue { kind: Some(value::Kind::ListValue(ListValue { values: vec![object] })) };
+    let ours = Struct { fields: [("resources".to_owned(), list)].into() };
+    Metadata { filter_metadata: [("envoy-gateway".to_owned(), ours)].into(), ..Default::default() }
+}
+
+fn ads(timeout: Option<Duration>) -> Option<ConfigSource> {
+    Some(ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        resource_api_version: ApiVersion::V3 as i32,
+        initial_fetch_timeout: timeout,
+        ..Default::default()
+    })
+}
+
+fn socket(address: &str, port: u16) -> Address {
+    Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: address.to_owned(),
+            port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
+            ..Default::default()
+        })),
+    }
+}
+
+fn any<M: Message + Name>(message: &M) -> Any {
+    Any { type_url: M::type_url(), value: message.encode_to_vec().into() }
+}
+
+fn chain(listener: &IrListener<'_>, table: &str) -> FilterChain {
+    let https = listener.certificate.is_some();
+    let manager = HttpConnectionManager {
+        stat_prefix: format!("{}-{}", if https { "https" } else { "http" }, listener.port),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: ads(Some(Duration::default())),
+            route_config_name: table.to_owned(),
+        })),
+        http_filters: vec![HttpFilter {
+            name: "envoy.filters.http.router".to_owned(),
+            config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router {
+                suppress_envoy_headers: true,
+                ..Default::default()
+            }))),
+            ..Default::default()
+        }],
+        merge_slashes: true,
+        normalize_path: Some(BoolValue { value: true }),
+        ..Default::default()
+    };
+    let filter = Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
+    };
+    let context = listener.certificate.as_ref().map(|secret| DownstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
+                name: secret.to_string(),
+                sds_config: ads(None),
+            }],
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    FilterChain {
+        name: table.to_owned(),
+        filter_chain_match: https.then(|| FilterChainMatch {
+            server_names: listener.hostname.iter().map(|&name| name.to_owned()).collect(),
+            ..Default::default()
+        }),
+        filters: vec![filter],
+        transport_socket: context.map(|context| TransportSocket {
+            name: "envoy.transport_sockets.tls".to_owned(),
+            config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
+        }),
+        ..Default::default()
+    }
+}
+
+/// The name of a resource: field 1 of all of them.
+pub fn name_of(resource: &[u8]) -> String {
+    #[derive(Clone, PartialEq, Message)]
+    struct Named {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+    Named::decode(resource).expect("the resource is a message").name
+}
+
+/// The types of a configuration's lists, by what golden files call them.
+pub fn lists(resources: &Resources) -> [(&'static str, &'static str, &Vec<Bytes>); 4] {
+    [
+        ("clusters", "envoy.config.cluster.v3.Cluster", &resources.clusters),
+        ("secrets", "envoy.extensions.transport_sockets.tls.v3.Secret", &resources.secrets),
+        ("listeners", "envoy.config.listener.v3.Listener", &resources.listeners),
+        ("routes", "envoy.config.route.v3.RouteConfiguration", &resources.routes),
+    ]
+}
+
+/// What differs between two configurations: resources that are new or changed as JSON, by list; and the names of those gone.
+pub fn difference(before: &Resources, after: &Resources, json: impl Fn(&str, &Bytes) -> Value) -> Value {
+    let mut whole = serde_json::Map::new();
+    for ((list, type_url, old), (_, _, new)) in lists(before).into_iter().zip(lists(after)) {
+        let mut shown = serde_json::Map::new();
+        for resource in new.iter().filter(|resource| !old.contains(resource)) {
+            shown.insert(name_of(resource), json(type_url, resource));
+        }
+        for resource in old.iter().filter(|old| new.iter().all(|new| name_of(new) != name_of(old))) {
+            shown.insert(name_of(resource), json!("gone"));
+        }
+        if !shown.is_empty() {
+            whole.insert(list.to_owned(), Value::Object(shown));
+        }
+    }
+    Value::Object(whole)
+}
