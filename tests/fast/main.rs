@@ -31,6 +31,7 @@ mod identity_rotation;
 mod layers;
 mod manifest;
 mod operator;
+mod operator_steps;
 mod oracle;
 mod original;
 mod packaging;

@@ -17,7 +17,7 @@ use crate::{
     support::golden::{Case, cases_in},
 };
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         xds: "tailscale-gateway.system.svc:18000".parse().unwrap(),
         server_name: None,
@@ -74,7 +74,7 @@ fn planned(case: &Case) -> String {
     output
 }
 
-fn gateway(name: &str, pointer: &str, value: Value) -> Change {
+pub(crate) fn gateway(name: &str, pointer: &str, value: Value) -> Change {
     let mut manifest = sample_with(Kind::Gateway, pointer, value);
     manifest["metadata"]["name"] = json!(name);
     manifest["metadata"]["uid"] = json!(format!("uid-of-{name}"));
