@@ -19,24 +19,63 @@ use crate::{
     cli,
     config::ClusterConfig,
     gateways::CONTROLLER_NAME,
-    kubernetes::{self, LeaseConfig, Peers, StatusNews, StatusWriter},
+    kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
     model::ObjectKey,
     pipeline::{self, Applied, Batch, Pipeline},
+    security::{self, ClusterCertificates},
     source::{Health, KubernetesSource},
 };
 
+/// An API server that can be talked to, and what this replica is there.
+pub(super) struct Cluster {
+    client: Client,
+    /// The operator's own namespace.
+    pub(super) namespace: String,
+    lease: LeaseConfig,
+}
+
+impl Cluster {
+    /// Reads where the API server is.
+    ///
+    /// # Errors
+    ///
+    /// When nothing says so. Whether it answers shows later.
+    pub(super) async fn connect(config: &ClusterConfig) -> Result<Self, AppError> {
+        let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
+        let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let lease = LeaseConfig {
+            namespace: namespace.clone(),
+            name: config.lease.clone(),
+            holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
+            duration: Duration::from_secs(config.lease_seconds.into()),
+        };
+        Ok(Self { client, namespace, lease })
+    }
+}
+
 /// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
-/// the Lease has been given back.
-///
-/// # Errors
-///
-/// When there is no API server to talk to. One that does not answer is waited for.
+/// the Lease has been given back. An API server that does not answer is waited for.
 pub(super) async fn start(
     serving: &Serving,
     mut pipeline: Pipeline,
-    config: &ClusterConfig,
-) -> Result<JoinHandle<()>, AppError> {
-    let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
+    cluster: Cluster,
+    certificates: Option<ClusterCertificates>,
+) -> JoinHandle<()> {
+    let Cluster { client, lease, .. } = cluster;
+    let (lead, leader) = watch::channel(false);
+    if let Some(ClusterCertificates { config, tls }) = certificates {
+        let (_none_yet, wanted) = watch::channel(ClientSecrets::new());
+        let (metrics, shutdown) = (&serving.metrics, &serving.shutdown);
+        let kept = kubernetes::identity::start(
+            client.clone(),
+            config,
+            leader.clone(),
+            wanted,
+            Arc::clone(metrics),
+            shutdown.clone(),
+        );
+        task::spawn(security::follow_cluster(tls, kept.server, Arc::clone(metrics)));
+    }
     let (news, heard) = mpsc::unbounded_channel();
     let began = Instant::now();
     let (first, mut source) = KubernetesSource::start(client.clone(), Health::default()).await;
@@ -63,13 +102,6 @@ pub(super) async fn start(
     let _ = news.send(StatusNews::Reported(reports));
     serving.set_ready();
 
-    let (lead, leader) = watch::channel(false);
-    let lease = LeaseConfig {
-        namespace: namespace(config, &client),
-        name: config.lease.clone(),
-        holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
-        duration: Duration::from_secs(config.lease_seconds.into()),
-    };
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
     let writer =
@@ -103,7 +135,7 @@ pub(super) async fn start(
         }
     };
     task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), after, serving.on_panic()));
-    Ok(leading)
+    leading
 }
 
 /// Hands what the API server says to the pipeline, and tells it what is read.
@@ -134,9 +166,4 @@ async fn feed(
             }
         }
     }
-}
-
-/// The operator's own namespace.
-fn namespace(config: &ClusterConfig, client: &Client) -> String {
-    config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned())
 }

@@ -5,6 +5,7 @@
 pub mod bootstrap;
 pub mod certificates;
 mod output;
+mod private;
 pub mod translate;
 pub mod validate;
 
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare};
+pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare, prepare_fetched};
 pub use certificates::certificates;
 pub use output::{complain, print, write_text};
 

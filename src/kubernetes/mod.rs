@@ -1,8 +1,9 @@
-//! Writing to a Kubernetes API server: who may write (the lease), statuses, events.
+//! Writing to a Kubernetes API server: who may write (the lease), statuses, events, certificates.
 //!
 //! Never decides what should be written: that comes from pure code. Never reads the world: that is `source::kubernetes`.
 
 mod events;
+pub mod identity;
 pub mod lease;
 pub mod peers;
 pub mod permissions;
@@ -16,6 +17,7 @@ use kube::{
 };
 use thiserror::Error;
 
+pub use identity::{CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig};
 pub use lease::{Leadership, LeaseConfig};
 pub use peers::{Peers, Sayings};
 pub use status::{StatusNews, StatusWriter};
