@@ -17,6 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::cluster::Cluster;
 use crate::{
     admin::{self, Admin, Readiness},
     cli,
@@ -25,7 +26,7 @@ use crate::{
     kubernetes::ConnectError,
     metrics::Metrics,
     pipeline::Pipeline,
-    security::{self, SecurityError},
+    security::{self, CertificateSource, Security, SecurityError},
     snapshot::SnapshotCache,
     source::StartError,
     telemetry::{self, TelemetryError},
@@ -140,7 +141,12 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     let shutdown = CancellationToken::new();
     let cache = Arc::new(SnapshotCache::new());
     let metrics = Arc::new(Metrics::new(Arc::clone(&cache)));
-    let (options, certificates) = security::from_files(&config.xds, config.xds_listen, &metrics)?;
+    let cluster = match source {
+        SourceSpec::Kubernetes => Some(Cluster::connect(&config.cluster).await?),
+        SourceSpec::Dir(_) => None,
+    };
+    let namespace = cluster.as_ref().map(|cluster| cluster.namespace.as_str());
+    let Security { options, certificates } = security::secure(config, namespace, &metrics)?;
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
     if settings.trusted_authorities.is_none() {
@@ -166,15 +172,23 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         options,
         shutdown.clone().cancelled_owned(),
     ));
-    if let Some(certificates) = certificates {
-        task::spawn(certificates.follow(Arc::clone(&metrics)));
-    }
+    let certificates = match certificates {
+        CertificateSource::None => None,
+        CertificateSource::Files(files) => {
+            task::spawn(files.follow(Arc::clone(&metrics)));
+            None
+        }
+        CertificateSource::Cluster(certificates) => Some(certificates),
+    };
 
     let serving = Serving { cache, registry, metrics, readiness: Arc::clone(&readiness), shutdown: shutdown.clone() };
     let start = async {
-        match &source {
-            SourceSpec::Dir(path) => files::start(&serving, pipeline, path).await.map(|()| None),
-            SourceSpec::Kubernetes => cluster::start(&serving, pipeline, config).await.map(Some),
+        match (&source, cluster) {
+            (SourceSpec::Dir(path), _) => files::start(&serving, pipeline, path).await.map(|()| None),
+            (SourceSpec::Kubernetes, cluster) => {
+                let cluster = cluster.expect("it is connected to whenever it is the source");
+                Ok(Some(cluster::start(&serving, pipeline, config, cluster, certificates).await))
+            }
         }
     };
     // An API server may keep us waiting; SIGTERM ends that too.

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 use crate::{
     api,
     bootstrap::{Discovery, HostPort, Protocol},
-    identity::{ServerNames, TrustDomain},
+    identity::{InvalidLifetimes, Lifetimes, SERVER_NAME, ServerNames, TrustDomain},
     model::ObjectName,
     operator::DEFAULT_ENVOY_IMAGE,
     telemetry::LogFormat,
@@ -128,6 +128,9 @@ pub struct ServeConfig {
     /// How clients and server prove who they are on the xDS port.
     #[command(flatten)]
     pub xds: XdsSecurity,
+    /// How certificates for xDS come about in a cluster.
+    #[command(flatten)]
+    pub identity: ClusterIdentity,
     /// The address of /healthz, /readyz, /metrics and /debug.
     #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub admin_listen: SocketAddr,
@@ -198,8 +201,8 @@ pub struct XdsSecurity {
     /// back with the certificate that they have by that time. A new connection needs a valid one either way.
     #[arg(long, env = "TAILSCALE_GATEWAY_XDS_KEEP_EXPIRED", value_parser = BoolishValueParser::new())]
     pub xds_keep_expired: bool,
-    /// Serve xDS without TLS on an address that is not loopback: whoever reaches it gets every Gateway's configuration,
-    /// private keys of certificates among it.
+    /// Serve xDS without TLS where that is not done by itself: on an address that is not loopback, or with a cluster. Whoever
+    /// reaches the port gets every Gateway's configuration, private keys of certificates among it.
     #[arg(long, env = "TAILSCALE_GATEWAY_XDS_INSECURE", value_parser = BoolishValueParser::new())]
     pub xds_insecure: bool,
 }
@@ -213,6 +216,61 @@ impl XdsSecurity {
     /// Whether xDS on this address would be served to whoever reaches it, and nobody has said that this is meant.
     pub fn exposes(&self, listen: SocketAddr) -> bool {
         self.files().is_none() && !listen.ip().to_canonical().is_loopback() && !self.xds_insecure
+    }
+}
+
+/// How certificates for xDS come about in a cluster, where the operator makes them unless somebody else does.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "xDS over mTLS in a cluster")]
+pub struct ClusterIdentity {
+    /// A name or an IP address by which Envoys reach the xDS port; can be repeated. The operator's own certificates have the name
+    /// xds.gateway.tailscale.com besides, which the Envoys that it creates ask for.
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_XDS_SERVER_NAME",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = parse_server_name
+    )]
+    pub xds_server_name: Vec<String>,
+    /// A Secret in the operator's namespace with the certificate of the xDS port (tls.crt, tls.key, and in ca.crt the authority
+    /// by which Envoys know it), such as cert-manager makes. Envoys ask for the first --xds-server-name.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_SERVER_SECRET", value_name = "SECRET", requires = "xds_server_name")]
+    pub xds_server_secret: Option<String>,
+    /// A Secret in the operator's namespace with the authority of Envoys' certificates: tls.crt and tls.key with which the
+    /// operator signs them, or only ca.crt when somebody else does and puts them into the Gateways' Secrets.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_CLIENT_CA_SECRET", value_name = "SECRET")]
+    pub xds_client_ca_secret: Option<String>,
+    /// How long the certificates live that the operator makes; they are made anew when two thirds of that are over.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_CERTIFICATE_LIFETIME", default_value = "7d", value_parser = parse_lifetime)]
+    pub xds_certificate_lifetime: Duration,
+    /// How long the operator's own authority lives.
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_AUTHORITY_LIFETIME", default_value = "365d", value_parser = parse_lifetime)]
+    pub xds_authority_lifetime: Duration,
+}
+
+impl ClusterIdentity {
+    /// How long authorities and certificates live.
+    ///
+    /// # Errors
+    ///
+    /// When no rotation fits into that.
+    pub fn lifetimes(&self) -> Result<Lifetimes, InvalidLifetimes> {
+        Lifetimes::new(self.xds_authority_lifetime, self.xds_certificate_lifetime)
+    }
+
+    /// The names that the certificate of the xDS port has when the operator makes it.
+    pub fn names(&self) -> ServerNames {
+        let given = self.xds_server_name.iter().map(String::as_str);
+        ServerNames::new(given.chain([SERVER_NAME])).expect("they were names when they were parsed")
+    }
+
+    /// The name that Envoys ask for.
+    pub fn asked_for(&self) -> &str {
+        match (&self.xds_server_secret, self.xds_server_name.first()) {
+            (Some(_), Some(name)) => name,
+            _ => SERVER_NAME,
+        }
     }
 }
 
@@ -259,7 +317,13 @@ pub struct BootstrapConfig {
 #[command(next_help_heading = "xDS over mTLS")]
 pub struct BootstrapTls {
     /// The certificates of the authorities by which the Envoy knows the control plane, in PEM.
-    #[arg(long, env = "TAILSCALE_GATEWAY_TLS_CA", value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    #[arg(
+        long,
+        env = "TAILSCALE_GATEWAY_TLS_CA",
+        value_name = "FILE",
+        requires_all = ["tls_cert", "tls_key"],
+        conflicts_with = "cluster"
+    )]
     pub tls_ca: Option<PathBuf>,
     /// The Envoy's certificate with its chain, in PEM. The Envoy reads it again when a new one is moved there.
     #[arg(long, env = "TAILSCALE_GATEWAY_TLS_CERT", value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
@@ -274,6 +338,24 @@ pub struct BootstrapTls {
     /// --tls-cert].
     #[arg(long, env = "TAILSCALE_GATEWAY_TLS_SDS_DIR", value_name = "DIR", requires = "tls_cert")]
     pub tls_sds_dir: Option<PathBuf>,
+    /// Take the certificate that the operator has made for the Gateway from the cluster of this kubeconfig. The control plane's
+    /// certificate must then be for xds.gateway.tailscale.com, unless --tls-server-name says otherwise.
+    #[arg(long, env = "TAILSCALE_GATEWAY_KUBECONFIG", value_name = "FILE", group = "cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The same, from the cluster of this context of the kubeconfig.
+    #[arg(long, env = "TAILSCALE_GATEWAY_CONTEXT", value_name = "NAME", group = "cluster")]
+    pub context: Option<String>,
+    /// The folder in which that certificate is written, so that the Envoy reads it again when this command is run again; else it
+    /// stands in the bootstrap.
+    #[arg(long, env = "TAILSCALE_GATEWAY_CERTIFICATES", value_name = "DIR", requires = "cluster")]
+    pub certificates: Option<PathBuf>,
+}
+
+impl BootstrapTls {
+    /// Whether the certificate is taken from a cluster.
+    pub fn is_from_cluster(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
 }
 
 /// What `certificates` is told.

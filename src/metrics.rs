@@ -54,6 +54,7 @@ pub struct Metrics {
     expired_connections: Counter,
     tls_reloads: Family<ResultLabel, Counter>,
     server_certificate_expiry: Gauge,
+    certificates_issued: Family<CertificateLabel, Counter>,
     coalesced_commits: Counter,
     irv_matched: Counter,
     irv_resent: Counter,
@@ -137,6 +138,8 @@ impl Metrics {
                 "xds_server_certificate_expiry_timestamp_seconds",
                 "When the certificate expires that the xDS port shows, in seconds since 1970; 0 when it shows none",
             ),
+            certificates_issued: register
+                .plain("xds_certificates_issued", "Certificates that this replica has made, by whose they are"),
             coalesced_commits: register
                 .plain("xds_coalesced_commits", "Snapshots that a stream skipped because a newer one was there"),
             irv_matched: register.plain(
@@ -287,6 +290,11 @@ impl Metrics {
     /// The xDS port shows a certificate that expires then, in seconds since 1970.
     pub fn server_certificate_expires(&self, at: i64) {
         self.server_certificate_expiry.set(at);
+    }
+
+    /// A certificate was made: for a `server`, a `client`, or an `authority`.
+    pub fn certificate_issued(&self, of: &'static str) {
+        self.certificates_issued.get_or_create(&CertificateLabel { of }).inc();
     }
 
     /// A stream skipped so many snapshots, because newer ones were there when it could be told.
@@ -459,6 +467,11 @@ struct ReasonLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    of: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -6,10 +6,12 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::{
-    config::XdsSecurity,
-    identity::{InvalidServerIdentity, ServerIdentity},
+    config::ServeConfig,
+    identity::{InvalidLifetimes, InvalidServerIdentity, ServerIdentity},
+    kubernetes::IdentityConfig,
     metrics::Metrics,
     source::{FileSet, StartError},
     xds::{ServerOptions, Tls, TlsError},
@@ -24,6 +26,9 @@ pub enum SecurityError {
          served: give --xds-tls-cert, --xds-tls-key and --xds-client-ca, or --xds-insecure if the network is to be trusted"
     )]
     Exposed(SocketAddr),
+    /// The lifetimes leave no room for a rotation.
+    #[error("--xds-authority-lifetime, --xds-certificate-lifetime: {0}")]
+    Lifetimes(#[from] InvalidLifetimes),
     /// A file can not be read.
     #[error("{flags}: {source}", flags = FLAGS)]
     File {
@@ -49,6 +54,35 @@ pub enum SecurityError {
 
 const FLAGS: &str = "--xds-tls-cert, --xds-tls-key, --xds-client-ca";
 
+/// How the xDS port is secured.
+#[derive(Debug)]
+pub struct Security {
+    /// What the server is told.
+    pub options: ServerOptions,
+    /// Where its certificate comes from.
+    pub certificates: CertificateSource,
+}
+
+/// Where the certificate of the xDS port comes from.
+#[derive(Debug)]
+pub enum CertificateSource {
+    /// There is none: it is served without TLS.
+    None,
+    /// From files, which whoever is given this has to go on reading.
+    Files(CertificateFiles),
+    /// From the cluster; handshakes wait until [`follow_cluster`] has brought the first.
+    Cluster(ClusterCertificates),
+}
+
+/// The certificates of a cluster, and who is to show them.
+#[derive(Debug)]
+pub struct ClusterCertificates {
+    /// How they are made.
+    pub config: IdentityConfig,
+    /// Who shows them.
+    pub tls: Arc<Tls>,
+}
+
 /// Files that the xDS port's certificate comes from.
 #[derive(Debug)]
 pub struct CertificateFiles {
@@ -56,32 +90,64 @@ pub struct CertificateFiles {
     tls: Arc<Tls>,
 }
 
-/// What the xDS port is told about security by flags and files. Reads the files; whoever is given [`CertificateFiles`] has to go
-/// on reading them.
+/// How the xDS port is secured by flags: with a certificate from files if they are given, else with one from the cluster if there
+/// is one (whose operator's namespace is given), else not at all, which is for loopback. Reads the files.
 ///
 /// # Errors
 ///
 /// When a file is missing or wrong, or when xDS would be served to anybody.
-pub fn from_files(
-    config: &XdsSecurity,
-    listen: SocketAddr,
-    metrics: &Metrics,
-) -> Result<(ServerOptions, Option<CertificateFiles>), SecurityError> {
-    let mut options = ServerOptions { end_expired: !config.xds_keep_expired, ..ServerOptions::default() };
-    let Some(paths) = config.files() else {
-        if config.exposes(listen) {
-            return Err(SecurityError::Exposed(listen));
+pub fn secure(config: &ServeConfig, namespace: Option<&str>, metrics: &Metrics) -> Result<Security, SecurityError> {
+    let (xds, listen) = (&config.xds, config.xds_listen);
+    let mut options = ServerOptions { end_expired: !xds.xds_keep_expired, ..ServerOptions::default() };
+    let tls = Arc::new(Tls::waiting(xds.xds_trust_domain.clone()));
+    let certificates = match (xds.files(), namespace) {
+        (Some(paths), _) => {
+            let (contents, files) = FileSet::start(paths.map(PathBuf::clone).to_vec())?;
+            take(&contents, &tls, metrics)?;
+            CertificateSource::Files(CertificateFiles { files, tls: Arc::clone(&tls) })
         }
-        if !listen.ip().to_canonical().is_loopback() {
-            tracing::warn!(%listen, "xDS is served without TLS: whoever reaches the port gets every Gateway's configuration");
+        (None, Some(namespace)) if !xds.xds_insecure => CertificateSource::Cluster(ClusterCertificates {
+            config: IdentityConfig {
+                namespace: namespace.to_owned(),
+                lifetimes: config.identity.lifetimes()?,
+                trust_domain: xds.xds_trust_domain.clone(),
+                names: config.identity.names(),
+                server_secret: config.identity.xds_server_secret.clone(),
+                client_ca_secret: config.identity.xds_client_ca_secret.clone(),
+            },
+            tls: Arc::clone(&tls),
+        }),
+        (None, _) if xds.exposes(listen) => return Err(SecurityError::Exposed(listen)),
+        (None, _) => {
+            if !listen.ip().to_canonical().is_loopback() {
+                tracing::warn!(
+                    %listen, "xDS is served without TLS: whoever reaches the port gets every Gateway's configuration"
+                );
+            }
+            CertificateSource::None
         }
-        return Ok((options, None));
     };
-    let (contents, files) = FileSet::start(paths.map(PathBuf::clone).to_vec())?;
-    let tls = Arc::new(Tls::waiting(config.xds_trust_domain.clone()));
-    take(&contents, &tls, metrics)?;
-    options.tls = Some(Arc::clone(&tls));
-    Ok((options, Some(CertificateFiles { files, tls })))
+    if !matches!(certificates, CertificateSource::None) {
+        options.tls = Some(tls);
+    }
+    Ok(Security { options, certificates })
+}
+
+/// Shows whatever certificate the cluster brings. Never ends before the cluster's side does.
+pub async fn follow_cluster(
+    tls: Arc<Tls>,
+    mut server: watch::Receiver<Option<Arc<ServerIdentity>>>,
+    metrics: Arc<Metrics>,
+) {
+    loop {
+        let identity = server.borrow_and_update().clone();
+        if let Some(Err(error)) = identity.map(|identity| take_identity(&identity, &tls, &metrics)) {
+            tracing::warn!("the certificate of the xDS port: {error}; new connections are shown the one before");
+        }
+        if server.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 impl CertificateFiles {
@@ -110,7 +176,7 @@ fn take(contents: &[Vec<u8>], tls: &Tls, metrics: &Metrics) -> Result<(), Securi
 /// # Errors
 ///
 /// When it can not be used.
-pub fn take_identity(identity: &ServerIdentity, tls: &Tls, metrics: &Metrics) -> Result<(), TlsError> {
+fn take_identity(identity: &ServerIdentity, tls: &Tls, metrics: &Metrics) -> Result<(), TlsError> {
     tls.replace(identity)?;
     let facts = identity.credentials.facts()?;
     metrics.server_certificate_expires(facts.not_after.as_second());

@@ -22,38 +22,86 @@ use crate::{
     cli,
     config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
-    kubernetes::{self, LeaseConfig, Peers, StatusNews, StatusWriter},
+    identity::SERVER_NAME,
+    kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
     model::ObjectKey,
     operator::{self, Planner},
     pipeline::{self, Applied, Batch, Pipeline},
+    security::{self, ClusterCertificates},
     source::{Health, KubernetesSource},
 };
 
+/// An API server that can be talked to, and what this replica is there.
+pub(super) struct Cluster {
+    client: Client,
+    /// The operator's own namespace.
+    pub(super) namespace: String,
+    lease: LeaseConfig,
+}
+
+impl Cluster {
+    /// Reads where the API server is.
+    ///
+    /// # Errors
+    ///
+    /// When nothing says so. Whether it answers shows later.
+    pub(super) async fn connect(config: &ClusterConfig) -> Result<Self, AppError> {
+        let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
+        let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        let lease = LeaseConfig {
+            namespace: namespace.clone(),
+            name: config.lease.clone(),
+            holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
+            duration: Duration::from_secs(config.lease_seconds.into()),
+        };
+        Ok(Self { client, namespace, lease })
+    }
+}
+
+/// The chart's Service.
+fn service_address(namespace: &str) -> HostPort {
+    HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 }
+}
+
 /// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
-/// the Lease has been given back.
-///
-/// # Errors
-///
-/// When there is no API server to talk to. One that does not answer is waited for.
+/// the Lease has been given back. An API server that does not answer is waited for.
 pub(super) async fn start(
     serving: &Serving,
     mut pipeline: Pipeline,
     serve: &ServeConfig,
-) -> Result<JoinHandle<()>, AppError> {
-    let config = &serve.cluster;
-    let client = kubernetes::connect(config.kubeconfig.as_ref(), config.context.as_deref()).await?;
-    let namespace = namespace(config, &client);
+    cluster: Cluster,
+    certificates: Option<ClusterCertificates>,
+) -> JoinHandle<()> {
+    let Cluster { client, namespace, lease } = cluster;
+    let (lead, leader) = watch::channel(false);
+    let (want_secrets, wanted_secrets) = watch::channel(ClientSecrets::new());
+    // Only where certificates are ours to make is there something to tell about them.
+    let (_keep, mut problems) = watch::channel(Arc::default());
+    if let Some(ClusterCertificates { config, tls }) = certificates {
+        let (metrics, shutdown) = (&serving.metrics, &serving.shutdown);
+        let kept = kubernetes::identity::start(
+            client.clone(),
+            config,
+            leader.clone(),
+            wanted_secrets,
+            Arc::clone(metrics),
+            shutdown.clone(),
+        );
+        problems = kept.problems;
+        task::spawn(security::follow_cluster(tls, kept.server, Arc::clone(metrics)));
+    }
     let (news, heard) = mpsc::unbounded_channel();
     let (plans, planned) = mpsc::unbounded_channel();
-    let (certificates, _wanted) = watch::channel(planning::Certificates::default());
+    let config = &serve.cluster;
     let planner = Planner::new(operator::Settings {
         xds: config.xds_address.clone().unwrap_or_else(|| service_address(&namespace)),
-        server_name: None,
+        // A certificate of ours has this name wherever the server is reached.
+        server_name: serve.identity.xds_server_secret.is_none().then(|| SERVER_NAME.into()),
         envoy_image: config.envoy_image.as_str().into(),
         own_image: config.own_image.as_deref().map(Into::into),
         privileged_ports: serve.compile.privileged_ports,
     });
-    let mut planning = Planning { planner, plans, certificates };
+    let mut planning = Planning::new(planner, plans, want_secrets);
     let began = Instant::now();
     let health = Health::default();
     task::spawn(freshness::follow(
@@ -88,18 +136,11 @@ pub(super) async fn start(
     let _ = news.send(StatusNews::Reported(reports));
     serving.set_ready();
 
-    let (lead, leader) = watch::channel(false);
-    let lease = LeaseConfig {
-        namespace,
-        name: config.lease.clone(),
-        holder: config.replica.clone().unwrap_or_else(cli::bootstrap::new_node_id),
-        duration: Duration::from_secs(config.lease_seconds.into()),
-    };
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
     let (outcomes, done) = mpsc::unbounded_channel();
     task::spawn(operator::run::run(client.clone(), planned, leader.clone(), serving.metrics.clone(), outcomes));
-    task::spawn(planning::report(done, news.clone()));
+    task::spawn(planning::report(done, problems, news.clone()));
     let writer =
         StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
     task::spawn(writer.run(heard));
@@ -131,7 +172,7 @@ pub(super) async fn start(
         }
     };
     task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), after, serving.on_panic()));
-    Ok(leading)
+    leading
 }
 
 /// Hands what the API server says to the pipeline, and tells it what is read.
@@ -164,14 +205,4 @@ async fn feed(
             }
         }
     }
-}
-
-/// The chart's Service.
-fn service_address(namespace: &str) -> HostPort {
-    HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 }
-}
-
-/// The operator's own namespace.
-fn namespace(config: &ClusterConfig, client: &Client) -> String {
-    config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned())
 }

@@ -9,9 +9,7 @@
 //! Run again, it makes anew what is due, and nothing else; each file is replaced in one step. Never shows a key.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -19,7 +17,10 @@ use std::{
 use jiff::Timestamp;
 use thiserror::Error;
 
-use super::{complain, print};
+use super::{
+    complain, print,
+    private::{remove_if_there, write_private},
+};
 use crate::{
     config::CertificatesConfig,
     identity::{
@@ -211,25 +212,10 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, CertificatesError> {
 
 /// Replaces a file in one step. Its owner alone can read it.
 fn write(folder: &Path, name: &str, content: &str) -> Result<(), CertificatesError> {
-    let (path, new) = (folder.join(name), folder.join(format!(".{name}.new")));
-    let written = || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        remove_if_there(&new)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
-    };
-    written().map_err(|source| CertificatesError::File { path: path.clone(), source })
+    let failed = |source| CertificatesError::File { path: folder.join(name), source };
+    write_private(folder, name, content).map_err(failed)
 }
 
 fn remove(path: &Path) -> Result<(), CertificatesError> {
     remove_if_there(path).map_err(|source| CertificatesError::File { path: path.to_owned(), source })
-}
-
-fn remove_if_there(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

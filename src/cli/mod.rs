@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod certificates;
 mod output;
 pub mod pod;
+mod private;
 pub mod translate;
 pub mod validate;
 
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare};
+pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare, prepare_fetched};
 pub use certificates::certificates;
 pub use output::{complain, print, write_text};
 

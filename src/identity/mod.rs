@@ -18,6 +18,7 @@ mod name;
 mod pem;
 mod rotation;
 mod server;
+pub mod trust;
 mod verify;
 
 use std::time::Duration;

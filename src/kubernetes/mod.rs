@@ -1,10 +1,11 @@
-//! Writing to a Kubernetes API server: who may write (the lease), statuses, events, and the objects of Gateways.
+//! Writing to a Kubernetes API server: who may write (the lease), statuses, events, certificates, and the objects of Gateways.
 //!
 //! Never decides what should be written: that comes from pure code. Never reads the world: that is `source::kubernetes`;
 //! only what was written here is followed, to see whether it stays.
 
 pub mod apply;
 mod events;
+pub mod identity;
 pub mod lease;
 pub mod owned;
 pub mod peers;
@@ -19,6 +20,7 @@ use kube::{
 };
 use thiserror::Error;
 
+pub use identity::{CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig};
 pub use lease::{Leadership, LeaseConfig};
 pub use peers::{Peers, Sayings};
 pub use status::{StatusNews, StatusWriter};

@@ -30,7 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // What is written to an API server.
-    ("kubernetes", &["api", "metrics", "model", "status"]),
+    ("kubernetes", &["identity", "api", "metrics", "model", "status"]),
     // The one task that owns the world, and so the one place that knows the core from both ends.
     ("pipeline", &["compile", "metrics", "model", "snapshot", "store"]),
     // For people.
@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bootstrap", &["compile", "model"]),
     ("config", &["api", "bootstrap", "identity", "model", "operator", "telemetry"]),
     // From where certificates stand to the port that shows them.
-    ("security", &["config", "identity", "metrics", "source", "xds"]),
+    ("security", &["config", "identity", "kubernetes", "metrics", "source", "xds"]),
     ("admin", &["dump", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
     // Commands that print and end: beside `app`, which they must not know.
     (
@@ -52,6 +52,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "dump",
             "identity",
+            "kubernetes",
             "model",
             "pipeline",
             "snapshot",
