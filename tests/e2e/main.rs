@@ -20,6 +20,7 @@ mod golden;
 mod grpc_client;
 mod kube_cluster;
 mod kube_crds;
+mod kube_quickstart;
 mod kube_serve;
 mod mtls;
 mod permissions;

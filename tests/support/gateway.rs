@@ -49,7 +49,7 @@ impl Gateway {
         Self::start_on(format!("dir:{}", folder.display()), flags).await
     }
 
-    /// Serves the objects of the API server that a kubeconfig names.
+    /// Serves the objects of the API server that a kubeconfig names. `{xds}` in a flag is the address where it serves xDS.
     pub async fn start_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
         let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
         let flags = [&["--kubeconfig", kubeconfig], flags].concat();
@@ -63,8 +63,9 @@ impl Gateway {
     }
 
     fn spawn(source: String, flags: &[&str]) -> Self {
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
         let (xds, admin) = (Port::lease(), Port::lease());
+        let told = |flag: &&str| flag.replace("{xds}", &xds.address().to_string());
+        let flags: Vec<String> = flags.iter().map(told).collect();
         let process = serve(&source, &flags, &xds, &admin);
         Self { source, flags, xds, admin, process }
     }
