@@ -4,6 +4,8 @@
 //! Never carries a label that a client or a manifest can make up: labels are closed lists of ours and Gateways' names, and
 //! a Gateway's gauge goes away with its last stream.
 
+mod extension;
+
 use std::{
     fmt,
     fmt::Write as _,
@@ -27,6 +29,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use self::extension::ExtensionCall;
+use self::extension::ExtensionMetrics;
 use crate::{
     model::{Kind, ObjectName, OwnedKind, Reason},
     snapshot::{SnapshotCache, TypeUrl, steps_shared_and_made},
@@ -66,6 +70,7 @@ pub struct Metrics {
     status_writes: Family<WriteLabels, Counter>,
     kinds: Family<KindLabels, Gauge>,
     provision_writes: Family<WriteLabels, Counter>,
+    extension: ExtensionMetrics,
 }
 
 impl Metrics {
@@ -171,6 +176,7 @@ impl Metrics {
             status_writes: register.plain("status_writes", "Writes of statuses to the API server"),
             kinds: register.plain("source_kinds", "1 for the state in which the watch of a kind is"),
             provision_writes: register.plain("provision_writes", "Writes of objects that are created for Gateways"),
+            extension: ExtensionMetrics::new(&mut register),
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -322,6 +328,11 @@ impl Metrics {
     pub fn translated(&self, unit: &'static str, outputs: u64, took: Duration) {
         self.translate_units.get_or_create(&UnitLabel { unit }).inc_by(outputs);
         self.translate_duration.get_or_create(&UnitLabel { unit }).observe(took.as_secs_f64());
+    }
+
+    /// A call to the extension server was answered.
+    pub fn extension_call(&self, call: &ExtensionCall) {
+        self.extension.call(call);
     }
 
     /// How many problems there are with a reason now.

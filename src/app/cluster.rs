@@ -22,7 +22,6 @@ use crate::{
     cli,
     config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
-    identity::SERVER_NAME,
     kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
     model::ObjectKey,
     operator::{self, Planner},
@@ -95,8 +94,7 @@ pub(super) async fn start(
     let config = &serve.cluster;
     let planner = Planner::new(operator::Settings {
         xds: config.xds_address.clone().unwrap_or_else(|| service_address(&namespace)),
-        // A certificate of ours has this name wherever the server is reached.
-        server_name: serve.identity.xds_server_secret.is_none().then(|| SERVER_NAME.into()),
+        server_name: Some(serve.identity.asked_for().into()),
         envoy_image: config.envoy_image.as_str().into(),
         own_image: config.own_image.as_deref().map(Into::into),
         privileged_ports: serve.compile.privileged_ports,

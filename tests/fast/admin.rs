@@ -29,6 +29,8 @@ fn admin(server: &Server, readiness: Readiness) -> Admin {
         metrics: server.metrics.clone(),
         readiness: Arc::new(readiness),
         reports: Arc::default(),
+        hosted: Arc::default(),
+        calls: Arc::default(),
     }
 }
 

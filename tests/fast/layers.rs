@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("operator", &["api", "bootstrap", "gateways", "kubernetes", "metrics", "model", "store"]),
     ("status", &["api", "model"]),
     ("xds", &["identity", "metrics", "model", "snapshot"]),
-    ("extension", &["metrics", "model", "snapshot"]),
+    ("extension", &["identity", "metrics", "model", "snapshot"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // What is written to an API server.
@@ -40,8 +40,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("bootstrap", &["compile", "model"]),
     ("config", &["api", "bootstrap", "identity", "model", "operator", "telemetry"]),
     // From where certificates stand to the port that shows them.
-    ("security", &["config", "identity", "kubernetes", "metrics", "source", "xds"]),
-    ("admin", &["dump", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
+    ("security", &["config", "extension", "identity", "kubernetes", "metrics", "source", "xds"]),
+    ("admin", &["dump", "extension", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
     // Commands that print and end: beside `app`, which they must not know.
     (
         "cli",
@@ -122,7 +122,7 @@ const PURE: &[&str] = &[
 const XDS_IO: &[&str] = &["xds::server", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
 
 /// What of `extension` does; the rest are the hooks.
-const EXTENSION_IO: &[&str] = &["extension::server", "extension::calls"];
+const EXTENSION_IO: &[&str] = &["extension::server", "extension::unary", "extension::calls", "extension::tls"];
 /// What of `operator` meets the API server, the clock or the metrics; the rest plans.
 const OPERATOR_IO: &[&str] = &["operator::run"];
 

@@ -52,7 +52,11 @@ impl Gateway {
     /// Serves the objects of the API server that a kubeconfig names. `{xds}` in a flag is the address where it serves xDS.
     pub async fn start_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
         let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
-        let flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        let mut flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        // In a cluster each replica has an address of its own; here they would all want one port.
+        if !flags.contains(&"--extension-listen") {
+            flags.extend(["--extension-listen", "off"]);
+        }
         Self::start_on("kubernetes".to_owned(), &flags).await
     }
 
