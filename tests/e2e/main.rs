@@ -21,6 +21,7 @@ mod grpc_client;
 mod kube_cluster;
 mod kube_crds;
 mod kube_quickstart;
+mod kube_provision;
 mod kube_serve;
 mod mtls;
 mod permissions;
