@@ -78,7 +78,7 @@ spec:
             backend.address()
         );
         cluster.apply(&objects).await;
-        let control = Gateway::start_in_cluster(&cluster.kubeconfig(), &["--xds-insecure"]).await;
+        let control = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
         let envoy = Envoy::start(Version::Latest, &control.bootstrap("default/web", &admin, &[])).await;
         envoy.ready().await;
         let resource = ApiResource {

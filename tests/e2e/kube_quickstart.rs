@@ -55,7 +55,7 @@ async fn a_first_gateway_in_a_cluster_serves_and_says_what_the_readme_shows() {
 
     let account = cluster.service_account_kubeconfig(NAMESPACE, "tailscale-gateway").await;
     let flags = ["--namespace", NAMESPACE, "--xds-address", "{xds}"];
-    let _control_plane = Gateway::start_in_cluster(&account, &flags).await;
+    let _control_plane = Gateway::start_secure_in_cluster(&account, &flags).await;
 
     // What a kubelet would do: mount the ConfigMap and the Secret, and start the Deployment's container.
     let wait = async |kind: &str, name: &str| {

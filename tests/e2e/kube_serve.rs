@@ -46,9 +46,6 @@ spec: {controllerName: gateway.tailscale.com/gateway-controller}
 ---
 ";
 
-/// Of what these tests are about, certificates are no part: `mtls` and `kube_quickstart` have them.
-const PLAIN: [&str; 1] = ["--xds-insecure"];
-
 /// An account of the control plane's own, so that its requests can be told from the test's.
 const OPERATOR: &str = "
 apiVersion: v1
@@ -166,7 +163,7 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     let port = listener.address().port();
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     cluster.apply(&[CLASS, &gateway(port), &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
-    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &PLAIN).await;
+    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
     let bootstrap = control_plane.bootstrap("default/web", &envoy_admin, &[]);
 
     // Nobody has taken the configuration yet.
@@ -208,7 +205,7 @@ async fn a_thousand_routes_at_once_are_a_write_each_and_few_to_their_gateway() {
     let cluster = cluster().await;
     let blue = Backend::start("blue").await;
     cluster.apply(&[CLASS, &gateway(10080), &endpoint("blue", &blue)].concat()).await;
-    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &PLAIN).await;
+    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
     wait_for(&cluster, "gateway", "web", "/conditions", ("Accepted", "True/Accepted")).await;
     let before = cluster.audit_events().await.len();
 
@@ -238,7 +235,7 @@ async fn a_thousand_routes_at_once_are_a_write_each_and_few_to_their_gateway() {
     let label = json!({"metadata": {"labels": {"some": "label"}}});
     routes.patch("route-0000", &PatchParams::default(), &Patch::Merge(label)).await.expect("it is there");
     assert!(control_plane.terminate().await.success());
-    let _again = Gateway::start_in_cluster(&cluster.kubeconfig(), &["--xds-insecure", "--replica", "second"]).await;
+    let _again = Gateway::start_in_cluster(&cluster.kubeconfig(), &["--replica", "second"]).await;
     wait_for_leader(&cluster, "second").await;
 
     let events = cluster.audit_events().await.split_off(before);
@@ -283,7 +280,7 @@ stringData:
     );
     cluster.apply(&[CLASS, &https, &secret("other"), OPERATOR].concat()).await;
     let kubeconfig = cluster.service_account_kubeconfig("default", "operator").await;
-    let control_plane = Gateway::start_in_cluster(&kubeconfig, &PLAIN).await;
+    let control_plane = Gateway::start_in_cluster(&kubeconfig, &[]).await;
     let at = "/listeners/0/conditions";
     wait_for(&cluster, "gateway", "web", at, ("ResolvedRefs", "False/InvalidCertificateRef")).await;
 
@@ -308,7 +305,7 @@ stringData:
 async fn definitions_that_are_missing_are_named_and_followed_once_they_are_there() {
     let cluster = Cluster::start().await;
     cluster.apply_our_crds().await;
-    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &PLAIN).await;
+    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
     let named = "the CRD httproutes.gateway.networking.k8s.io is not installed";
     control_plane.process().wait_for_line(named).await;
     cluster.apply_gateway_api().await;
@@ -325,7 +322,7 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let port = listener.address().port();
     let objects = [CLASS, &gateway(port), &endpoint("blue", &blue), &endpoint("green", &green)].concat();
     cluster.apply(&[objects, route("all", "/", "blue"), route("gone", "/gone", "green")].concat()).await;
-    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &PLAIN).await;
+    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
     let relay = Relay::start(control_plane.xds()).await;
     let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
     envoy.ready().await;
@@ -414,9 +411,9 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
     let port = listener.address().port();
     cluster.apply(&[CLASS, &gateway(port), &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
     let kubeconfig = cluster.kubeconfig();
-    let first = Gateway::start_in_cluster(&kubeconfig, &["--xds-insecure", "--replica", "first"]).await;
+    let first = Gateway::start_in_cluster(&kubeconfig, &["--replica", "first"]).await;
     wait_for_leader(&cluster, "first").await;
-    let second = Gateway::start_in_cluster(&kubeconfig, &["--xds-insecure", "--replica", "second"]).await;
+    let second = Gateway::start_in_cluster(&kubeconfig, &["--replica", "second"]).await;
 
     // An Envoy at the replica that does not write is heard of by the one that does.
     let relay = Relay::start(second.xds()).await;
@@ -477,7 +474,7 @@ async fn a_gateway_gets_envoys_of_its_own_and_loses_them_with_its_class() {
     let gateway = gateway(80).replace("annotations: {gateway.tailscale.com/infrastructure: external}", "labels: {}");
     let gateway = gateway.replace("  addresses: [{type: IPAddress, value: 127.0.0.1}]\n", "");
     cluster.apply(&[CLASS, &gateway, &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
-    let _control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &["--xds-insecure"]).await;
+    let _control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
     let objects = ["serviceaccount", "configmap", "deployment", "service", "poddisruptionbudget"];
     for kind in objects {
         until(&format!("the {kind}"), async || {

@@ -83,7 +83,7 @@ async fn with_the_charts_roles_nothing_is_refused_and_nothing_is_for_naught() {
     cluster.apply_plain_manifests().await.expect_success();
     cluster.apply(&objects()).await;
     let account = cluster.service_account_kubeconfig(NAMESPACE, "tailscale-gateway").await;
-    let control_plane = Gateway::start_in_cluster(&account, &["--namespace", NAMESPACE]).await;
+    let control_plane = Gateway::start_secure_in_cluster(&account, &["--namespace", NAMESPACE]).await;
 
     let all = |group: &str, resource: &str, verbs: &[&str]| -> Vec<Request> {
         verbs.iter().map(|verb| (group.to_owned(), resource.to_owned(), (*verb).to_owned())).collect()

@@ -28,6 +28,7 @@ mod files;
 mod golden;
 mod identity;
 mod identity_rotation;
+mod identity_trust;
 mod layers;
 mod manifest;
 mod operator;

@@ -49,8 +49,14 @@ impl Gateway {
         Self::start_on(format!("dir:{}", folder.display()), flags).await
     }
 
-    /// Serves the objects of the API server that a kubeconfig names. `{xds}` in a flag is the address where it serves xDS.
+    /// Serves what an API server has; returns when `/readyz` says that it does. xDS is without TLS, on loopback. `{xds}` in a
+    /// flag is the address where it serves xDS.
     pub async fn start_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
+        Self::start_secure_in_cluster(kubeconfig, &[&["--xds-insecure"], flags].concat()).await
+    }
+
+    /// The same with mutual TLS, which is how it runs in a cluster.
+    pub async fn start_secure_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
         let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
         let mut flags = [&["--kubeconfig", kubeconfig], flags].concat();
         // In a cluster each replica has an address of its own; here they would all want one port.
