@@ -250,7 +250,7 @@ async fn certificates_that_others_bring_are_used_and_followed() {
     let replica = Replica::start(&client, config, true);
     replica.want(&[wanted(&namespace, "web")]);
     let given = issue();
-    let create = |secret| async { api.create(&PostParams::default(), &secret).await.expect("created") };
+    let create = async |secret: Secret| api.create(&PostParams::default(), &secret).await.expect("created");
     create(tls_secret("server", &given, Some(&servers))).await;
     create(tls_secret("clients", clients.credentials(), None)).await;
     let shown = replica.server("an identity", |_| true).await;
@@ -335,11 +335,15 @@ async fn an_envoy_outside_of_the_cluster_gets_its_certificate_and_bootstrap_by_o
         .apply(&format!(
             "
 apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: tailscale}}
+spec: {{controllerName: gateway.tailscale.com/gateway-controller}}
+---
+apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {{namespace: default, name: web, annotations: {{gateway.tailscale.com/infrastructure: external}}}}
 spec:
   gatewayClassName: tailscale
-  addresses: [{{type: IPAddress, value: 127.0.0.1}}]
   listeners: [{{name: http, protocol: HTTP, port: {}}}]
 ---
 apiVersion: gateway.networking.k8s.io/v1

@@ -45,9 +45,12 @@ pub(super) async fn run(
                         is_new
                     });
                 }
-                // The replica that leads makes the authorities; until then there is nothing to show.
                 Err(reason) if said.as_ref() != Some(&reason) => {
-                    tracing::warn!("the certificate of the xDS port: {reason}");
+                    // The replica that leads makes our authorities: that is soon mended.
+                    match seen.found.needs_own() && seen.found.own.is_none() {
+                        true => tracing::info!("no certificate for the xDS port yet: {reason}"),
+                        false => tracing::warn!("the certificate of the xDS port: {reason}"),
+                    }
                     said = Some(reason);
                 }
                 Err(_) => {}
