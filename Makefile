@@ -49,8 +49,42 @@ bench: ## measure, beside go-control-plane; method and last table in bench/READM
 	@bench/run
 
 .PHONY: generate
-generate: ## rewrite what is generated and compared: crds/ and the outputs in tests/golden/
+generate: ## rewrite what is generated and compared: crds/, the chart's roles, tests/golden/, manifests/install.yaml
 	TSGW_GENERATE=1 cargo test --test fast
+	@$(MAKE) manifests
+
+.PHONY: manifests
+manifests: ## rewrite manifests/install.yaml, the plain form of manifests/chart
+	@tools/build helm
+	tools/manifests > manifests/install.yaml.new
+	mv manifests/install.yaml.new manifests/install.yaml
+
+# What the image is called, and how its program is built: without anything of the system that it runs on.
+IMAGE ?= tailscale-gateway:$(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+STATIC := x86_64-unknown-linux-musl
+export IMAGE
+
+.PHONY: static
+static: ## build the program as the image has it and check that it is static; needs musl-gcc
+	@rustup target list --installed | grep -qx $(STATIC) || rustup target add $(STATIC)
+	cargo build --release --locked --target $(STATIC) --bin tailscale-gateway
+	@tools/static '$(CARGO_TARGET_DIR)/$(STATIC)/release/tailscale-gateway'
+
+.PHONY: image
+image: ## build the container image IMAGE (tailscale-gateway:VERSION)
+	docker build --tag $(IMAGE) .
+
+.PHONY: deploy
+deploy: ## install the chart with IMAGE into the cluster of the current kubectl context
+	@tools/build helm
+	$$(tools/build --print helm) upgrade --install tailscale-gateway manifests/chart \
+		--namespace tailscale-gateway --create-namespace \
+		--set image.repository="$${IMAGE%:*}" --set image.tag="$${IMAGE##*:}"
+
+.PHONY: undeploy
+undeploy: ## remove what `make deploy` installed; the definitions and their objects stay
+	@tools/build helm
+	$$(tools/build --print helm) uninstall tailscale-gateway --namespace tailscale-gateway
 
 .PHONY: clean
 clean: ## remove what was built (the fetched tools stay)

@@ -4,6 +4,7 @@
 
 mod clients;
 mod dump;
+mod extension;
 mod objects;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
@@ -20,7 +21,13 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{metrics::Metrics, pipeline::Reports, snapshot::SnapshotCache, xds::Registry};
+use crate::{
+    extension::Calls,
+    metrics::Metrics,
+    pipeline::Reports,
+    snapshot::{Hosted, SnapshotCache},
+    xds::Registry,
+};
 
 /// How long an answer that is under way may still take when the port is closed.
 const GRACE: Duration = Duration::from_secs(1);
@@ -38,6 +45,10 @@ pub struct Admin {
     pub readiness: Arc<Readiness>,
     /// What was found about each object.
     pub reports: Arc<ArcSwap<Reports>>,
+    /// What is put into configurations of other controllers.
+    pub hosted: Arc<ArcSwap<Hosted>>,
+    /// Who asked for that.
+    pub calls: Arc<Calls>,
 }
 
 /// Whether the process is ready, and if not, why: in words that stand in the answer of `/readyz`.
@@ -94,6 +105,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/debug/objects", get(objects::page))
         .route("/debug/xds/clients", get(clients::page))
         .route("/debug/xds/dump", get(dump::page))
+        .route("/debug/extension", get(extension::page))
         .with_state(admin)
 }
 
@@ -110,6 +122,8 @@ async fn index() -> Html<&'static str> {
         "<code>?format=text|json</code>",
         "<dt><a href=/debug/xds/dump>/debug/xds/dump</a><dd>what is served, as JSON; ",
         "<code>?gateway=NAMESPACE/NAME</code>, <code>?type=Cluster</code>, <code>?name=NAME</code>",
+        "<dt><a href=/debug/extension>/debug/extension</a>",
+        "<dd>what is put into whose Envoy Gateway configuration, and the last calls, as JSON",
         "</dl>\n"
     ))
 }

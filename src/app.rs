@@ -3,6 +3,7 @@
 //! Holds no rule about the domain.
 
 mod cluster;
+mod extension;
 mod files;
 
 use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc};
@@ -17,12 +18,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::cluster::Cluster;
+use self::{cluster::Cluster, extension::Extension};
 use crate::{
     admin::{self, Admin, Readiness},
     cli,
     compile::{Compiler, Settings},
-    config::{Command, CompileConfig, Config, ServeConfig, SourceSpec},
+    config::{Command, CompileConfig, Config, ExtensionListen, ServeConfig, SourceSpec},
     kubernetes::ConnectError,
     metrics::Metrics,
     pipeline::Pipeline,
@@ -45,6 +46,16 @@ pub enum AppError {
         what: &'static str,
         /// The flag that sets it.
         flag: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The address for Envoy Gateways can not be had.
+    #[error(
+        "can not listen on {listen} (extension server): {source}; is another one running? Choose with --extension-listen"
+    )]
+    ExtensionListen {
+        /// The address.
+        listen: ExtensionListen,
         /// What the system says.
         source: io::Error,
     },
@@ -86,6 +97,8 @@ pub fn run(config: &Config) -> ExitCode {
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
         Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
+        Command::Install(config) => Ok(cli::pod::install(config)),
+        Command::Drain(config) => Ok(cli::pod::drain(config)),
         Command::Translate(config) => {
             settings(&config.compile, config.in_cluster).map(|settings| cli::translate(config, settings))
         }
@@ -145,6 +158,8 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     };
     let namespace = cluster.as_ref().map(|cluster| cluster.namespace.as_str());
     let Security { options, certificates } = security::secure(config, namespace, &metrics)?;
+    let extension = Extension::take(&config.extension, &source)?;
+    let settings = Settings { hosting: extension.as_ref().map(|extension| extension.hosting.clone()), ..settings };
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
     if settings.trusted_authorities.is_none() {
@@ -160,7 +175,10 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         metrics: Arc::clone(&metrics),
         readiness: Arc::clone(&readiness),
         reports: pipeline.published_reports(),
+        hosted: pipeline.published_hosted(),
+        calls: extension.as_ref().map(|extension| Arc::clone(&extension.calls)).unwrap_or_default(),
     };
+    let hosted = pipeline.published_hosted();
     let admin = task::spawn(admin::serve(web, admin, shutdown.clone().cancelled_owned()));
     let server = task::spawn(crate::xds::server::serve(
         xds,
@@ -185,15 +203,17 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
             (SourceSpec::Dir(path), _) => files::start(&serving, pipeline, path).await.map(|()| None),
             (SourceSpec::Kubernetes, cluster) => {
                 let cluster = cluster.expect("it is connected to whenever it is the source");
-                Ok(Some(cluster::start(&serving, pipeline, cluster, certificates).await))
+                Ok(Some(cluster::start(&serving, pipeline, config, cluster, certificates).await))
             }
         }
     };
     // An API server may keep us waiting; SIGTERM ends that too.
     let mut told = pin!(told_to_end());
+    let mut answering = None;
     let writers = tokio::select! {
         started = start => {
             let writers = started?;
+            answering = extension.map(|extension| extension.start(&serving, hosted));
             tracing::info!(%source, xds = %config.xds_listen, admin = %config.admin_listen, "serving");
             told.await?;
             writers
@@ -207,6 +227,9 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     shutdown.cancel();
     if let Some(writers) = writers {
         writers.await.map_err(io::Error::other)?;
+    }
+    if let Some(answering) = answering {
+        answering.await.map_err(io::Error::other)??;
     }
     server.await.map_err(io::Error::other)?;
     admin.await.map_err(io::Error::other)??;

@@ -1,7 +1,8 @@
 //! The bootstrap of an Envoy that takes everything else from this control plane. Pure.
 //!
-//! Never holds what a Gateway says: no listener, no route, no cluster but the one that leads here.
+//! Never holds what a Gateway says: no listener, no route, no cluster but those by which the Envoy is run.
 
+mod probes;
 mod tls;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+pub use probes::{METRICS_PATH, READY_PATH};
 pub use tls::{SDS_AUTHORITIES_FILE, SDS_CERTIFICATE_FILE, Tls, TlsFiles, TlsSource, UnwatchableFiles};
 
 use crate::{model, model::ObjectName};
@@ -43,10 +45,12 @@ pub struct Bootstrap<'a> {
     pub gateway: &'a ObjectName,
     /// Where this control plane listens, as the Envoy sees it.
     pub xds: &'a HostPort,
-    /// The Envoy's own name.
-    pub node_id: &'a str,
+    /// The Envoy's own name; the one of its flag `--service-node` when it is left out.
+    pub node_id: Option<&'a str>,
     /// Where the Envoy's admin page listens.
     pub admin: SocketAddr,
+    /// Where it answers how it is, if anywhere.
+    pub probes: Option<SocketAddr>,
     /// How it is kept up to date.
     pub protocol: Protocol,
     /// Over how many streams.
@@ -104,12 +108,27 @@ impl Bootstrap<'_> {
 
     /// The bootstrap as canonical JSON of `envoy.config.bootstrap.v3.Bootstrap`, with the fields' own names.
     pub fn to_json(&self) -> Value {
+        let mut node = json!({ "cluster": self.gateway.to_string() });
+        if let Some(id) = self.node_id {
+            node["id"] = json!(id);
+        }
+        let (listeners, clusters) = match self.probes {
+            Some(address) => {
+                let (listener, admin) = probes::probes(address, self.admin);
+                (vec![listener], vec![self.xds_cluster(), admin])
+            }
+            None => (Vec::new(), vec![self.xds_cluster()]),
+        };
+        let mut resources = json!({ "clusters": clusters });
+        if !listeners.is_empty() {
+            resources["listeners"] = json!(listeners);
+        }
         json!({
             // The node in each first message decides which snapshot is served: the cluster is the Gateway.
-            "node": { "id": self.node_id, "cluster": self.gateway.to_string() },
+            "node": node,
             "admin": { "address": socket_address(self.admin), "ignore_global_conn_limit": true },
             "dynamic_resources": self.dynamic_resources(),
-            "static_resources": { "clusters": [self.xds_cluster()] },
+            "static_resources": resources,
             // Egress to tailnets goes through internal listeners.
             "bootstrap_extensions": [{
                 "name": "envoy.bootstrap.internal_listener",

@@ -2,7 +2,13 @@
 //!
 //! Never acts on any of them, and nothing else in the program reads the environment.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
@@ -11,6 +17,7 @@ use crate::{
     bootstrap::{Discovery, HostPort, Protocol},
     identity::{InvalidLifetimes, Lifetimes, SERVER_NAME, ServerNames, TrustDomain},
     model::ObjectName,
+    operator::DEFAULT_ENVOY_IMAGE,
     telemetry::LogFormat,
 };
 
@@ -73,7 +80,7 @@ impl LogLevel {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Read manifests, keep reading them as they change, and serve what they say to Envoys.
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// Print the bootstrap of an Envoy that takes its configuration from here.
     Bootstrap(BootstrapConfig),
     /// Make the certificates for xDS over mTLS without a cluster: an authority, the server's, and one for each Gateway.
@@ -84,6 +91,31 @@ pub enum Command {
     Validate(ValidateConfig),
     /// Print the CustomResourceDefinitions of gateway.tailscale.com.
     Crds,
+    /// Put a copy of this program somewhere. Pods with Envoys run it.
+    #[command(hide = true)]
+    Install(InstallConfig),
+    /// Tell an Envoy that it goes, and wait until nobody sends it requests. Pods with Envoys run it.
+    #[command(hide = true)]
+    Drain(DrainConfig),
+}
+
+/// What `install` is told.
+#[derive(Clone, Debug, Args)]
+pub struct InstallConfig {
+    /// The file to make or replace.
+    #[arg(long, env = "TAILSCALE_GATEWAY_TO", value_name = "FILE")]
+    pub to: PathBuf,
+}
+
+/// What `drain` is told.
+#[derive(Clone, Debug, Args)]
+pub struct DrainConfig {
+    /// The address of the Envoy's admin page.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:19000")]
+    pub admin: SocketAddr,
+    /// How long to wait at most.
+    #[arg(long, env = "TAILSCALE_GATEWAY_SECONDS", value_name = "SECONDS", default_value_t = 60)]
+    pub seconds: u32,
 }
 
 /// What `serve` is told.
@@ -105,6 +137,9 @@ pub struct ServeConfig {
     /// How certificates for xDS come about in a cluster.
     #[command(flatten)]
     pub identity: ClusterIdentity,
+    /// What Envoy Gateways are told that ask here.
+    #[command(flatten)]
+    pub extension: ExtensionConfig,
     /// The address of /healthz, /readyz, /metrics and /debug.
     #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub admin_listen: SocketAddr,
@@ -129,6 +164,17 @@ pub struct ClusterConfig {
     /// This replica's name in the Lease [default: the host's name and a random part].
     #[arg(long, env = "TAILSCALE_GATEWAY_REPLICA", value_name = "NAME")]
     pub replica: Option<String>,
+    /// Where the Envoys that are created for Gateways find this control plane [default: tailscale-gateway.NAMESPACE.svc:18000,
+    /// the chart's Service].
+    #[arg(long, env = "TAILSCALE_GATEWAY_XDS_ADDRESS", value_name = "HOST:PORT")]
+    pub xds_address: Option<HostPort>,
+    /// The image of the Envoys whose parameters name none.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ENVOY_IMAGE", value_name = "IMAGE", default_value = DEFAULT_ENVOY_IMAGE)]
+    pub envoy_image: String,
+    /// The image of this program, whose command `drain` ends Envoys gracefully. Without it a pod that is to end waits as long as
+    /// it may, whether or not there are requests.
+    #[arg(long, env = "TAILSCALE_GATEWAY_OWN_IMAGE", value_name = "IMAGE")]
+    pub own_image: Option<String>,
     /// The Lease whose holder writes statuses and objects.
     #[arg(long, env = "TAILSCALE_GATEWAY_LEASE", value_name = "NAME", default_value = "tailscale-gateway")]
     pub lease: String,
@@ -233,6 +279,81 @@ impl ClusterIdentity {
         match (&self.xds_server_secret, self.xds_server_name.first()) {
             (Some(_), Some(name)) => name,
             _ => SERVER_NAME,
+        }
+    }
+}
+
+/// How Envoy Gateways that have us as their extension server reach us, and how their Envoys do.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Extension server of an Envoy Gateway")]
+pub struct ExtensionConfig {
+    /// Where Envoy Gateways ask: an address, `unix:PATH` for a socket file, or `off` [default: 0.0.0.0:5005 with --source
+    /// kubernetes, else off].
+    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_LISTEN", value_name = "ADDR|unix:PATH|off")]
+    pub extension_listen: Option<ExtensionListen>,
+    /// The certificate that Envoy Gateways are shown, with its chain, in PEM. The files are read again when they are replaced.
+    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_TLS_CERT", value_name = "FILE", requires = "extension_tls_key")]
+    pub extension_tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM.
+    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_TLS_KEY", value_name = "FILE", requires = "extension_tls_cert")]
+    pub extension_tls_key: Option<PathBuf>,
+    /// The certificates of the authorities that sign Envoy Gateways' certificates, in PEM; without it, whoever reaches the
+    /// port is answered.
+    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_CLIENT_CA", value_name = "FILE", requires = "extension_tls_cert")]
+    pub extension_client_ca: Option<PathBuf>,
+    /// Where the Envoys of Envoy Gateways reach the xDS port: with it they fetch endpoints and authorities from there, and a
+    /// changed endpoint costs no translation. Without it these go through the Envoy Gateway.
+    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_XDS", value_name = "HOST:PORT")]
+    pub extension_xds: Option<HostPort>,
+}
+
+impl ExtensionConfig {
+    /// The files of the certificate, its key and, if there are any, the clients' authorities.
+    pub fn files(&self) -> Option<Vec<PathBuf>> {
+        let mut files = vec![self.extension_tls_cert.clone()?, self.extension_tls_key.clone()?];
+        files.extend(self.extension_client_ca.clone());
+        Some(files)
+    }
+}
+
+/// Where Envoy Gateways ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtensionListen {
+    /// Nowhere.
+    Off,
+    /// On a TCP port.
+    Tcp(SocketAddr),
+    /// On a socket file.
+    Unix(PathBuf),
+}
+
+impl ExtensionListen {
+    /// What holds in a cluster when nothing is said.
+    pub const IN_CLUSTER: Self = Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5005));
+}
+
+impl FromStr for ExtensionListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("the path is missing; write unix:PATH".into()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None if text == "off" => Ok(Self::Off),
+            None => match text.parse() {
+                Ok(address) => Ok(Self::Tcp(address)),
+                Err(_) => Err("write an address such as 0.0.0.0:5005, unix:PATH, or off".into()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for ExtensionListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

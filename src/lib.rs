@@ -9,6 +9,7 @@ pub mod store;
 
 pub mod compile;
 pub mod extension;
+pub mod operator;
 pub mod snapshot;
 pub mod status;
 pub mod xds;

@@ -4,6 +4,8 @@
 //! Never carries a label that a client or a manifest can make up: labels are closed lists of ours and Gateways' names, and
 //! a Gateway's gauge goes away with its last stream.
 
+mod extension;
+
 use std::{
     fmt,
     fmt::Write as _,
@@ -27,8 +29,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use self::extension::ExtensionCall;
+use self::extension::ExtensionMetrics;
 use crate::{
-    model::{Kind, ObjectName, Reason},
+    model::{Kind, ObjectName, OwnedKind, Reason},
     snapshot::{SnapshotCache, TypeUrl, steps_shared_and_made},
 };
 
@@ -64,6 +68,9 @@ pub struct Metrics {
     translate_units: Family<UnitLabel, Counter>,
     problems: Family<ReasonLabel, Gauge>,
     status_writes: Family<WriteLabels, Counter>,
+    kinds: Family<KindLabels, Gauge>,
+    provision_writes: Family<WriteLabels, Counter>,
+    extension: ExtensionMetrics,
 }
 
 impl Metrics {
@@ -167,6 +174,9 @@ impl Metrics {
             translate_units: register.plain("translate_units", "Outputs that were made, by kind"),
             problems: register.plain("problems", "Problems in the objects that are read, by reason"),
             status_writes: register.plain("status_writes", "Writes of statuses to the API server"),
+            kinds: register.plain("source_kinds", "1 for the state in which the watch of a kind is"),
+            provision_writes: register.plain("provision_writes", "Writes of objects that are created for Gateways"),
+            extension: ExtensionMetrics::new(&mut register),
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -320,9 +330,32 @@ impl Metrics {
         self.translate_duration.get_or_create(&UnitLabel { unit }).observe(took.as_secs_f64());
     }
 
+    /// A call to the extension server was answered.
+    pub fn extension_call(&self, call: &ExtensionCall) {
+        self.extension.call(call);
+    }
+
     /// How many problems there are with a reason now.
     pub fn problems(&self, reason: Reason, count: usize) {
         self.problems.get_or_create(&ReasonLabel { reason: reason.as_str() }).set(whole(count));
+    }
+
+    /// The watch of a kind is in this state, one of a closed list.
+    pub fn kind_state(&self, kind: Kind, state: &'static str) {
+        let labels = KindLabels { kind: kind.as_str(), state };
+        if self.kinds.get(&labels).is_some_and(|gauge| gauge.get() == 1) {
+            return;
+        }
+        for other in ["waiting", "watching", "not_installed", "forbidden", "failing"] {
+            self.kinds.remove(&KindLabels { kind: kind.as_str(), state: other });
+        }
+        self.kinds.get_or_create(&labels).set(1);
+    }
+
+    /// An object of this kind that is created for Gateways was written or (`false`) could not be.
+    pub fn provisioned(&self, kind: OwnedKind, done: bool) {
+        let labels = WriteLabels { kind: kind.as_str(), result: if done { "ok" } else { "failed" } };
+        self.provision_writes.get_or_create(&labels).inc();
     }
 
     /// A status of an object of this kind was written, or (`false`) could not be.
@@ -423,6 +456,12 @@ struct BarrierLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnitLabel {
     unit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -2,14 +2,18 @@
 //!
 //! Never decides who may have what, and never makes a certificate.
 
+mod extension;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use self::extension::{ExtensionFiles, for_extension};
 use crate::{
     config::ServeConfig,
+    extension::TlsError as ExtensionTlsError,
     identity::{InvalidLifetimes, InvalidServerIdentity, ServerIdentity},
     kubernetes::IdentityConfig,
     metrics::Metrics,
@@ -50,7 +54,15 @@ pub enum SecurityError {
         #[from]
         source: TlsError,
     },
+    /// A file for the extension port can not be read.
+    #[error("{flags}: {0}", flags = EXTENSION_FLAGS)]
+    ExtensionFile(#[source] StartError),
+    /// What is in the files for the extension port can not be used.
+    #[error("{flags}: {0}", flags = EXTENSION_FLAGS)]
+    Extension(#[source] ExtensionTlsError),
 }
+
+const EXTENSION_FLAGS: &str = "--extension-tls-cert, --extension-tls-key, --extension-client-ca";
 
 const FLAGS: &str = "--xds-tls-cert, --xds-tls-key, --xds-client-ca";
 

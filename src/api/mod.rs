@@ -7,6 +7,7 @@ mod duration;
 mod explain;
 pub mod gateway_api;
 mod object;
+mod owned;
 mod parse;
 mod path;
 pub mod patterns;
@@ -28,5 +29,6 @@ pub use k8s_openapi::{
     },
 };
 pub use object::{Object, Observed};
+pub use owned::{OwnedNews, OwnedObject};
 pub use parse::{Finding, Parsed, parse};
 pub use tailscale::*;

@@ -1,5 +1,7 @@
 //! Wiring with a Kubernetes API server.
 
+mod freshness;
+mod planning;
 mod programmed;
 
 use std::{
@@ -13,14 +15,16 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use self::programmed::Follower;
+use self::{planning::Planning, programmed::Follower};
 use super::{AppError, Serving};
 use crate::{
+    bootstrap::HostPort,
     cli,
-    config::ClusterConfig,
+    config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
     kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
     model::ObjectKey,
+    operator::{self, Planner},
     pipeline::{self, Applied, Batch, Pipeline},
     security::{self, ClusterCertificates},
     source::{Health, KubernetesSource},
@@ -53,33 +57,60 @@ impl Cluster {
     }
 }
 
+/// The chart's Service.
+fn service_address(namespace: &str) -> HostPort {
+    HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 }
+}
+
 /// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
 /// the Lease has been given back. An API server that does not answer is waited for.
 pub(super) async fn start(
     serving: &Serving,
     mut pipeline: Pipeline,
+    serve: &ServeConfig,
     cluster: Cluster,
     certificates: Option<ClusterCertificates>,
 ) -> JoinHandle<()> {
-    let Cluster { client, lease, .. } = cluster;
+    let Cluster { client, namespace, lease } = cluster;
     let (lead, leader) = watch::channel(false);
+    let (want_secrets, wanted_secrets) = watch::channel(ClientSecrets::new());
+    // Only where certificates are ours to make is there something to tell about them.
+    let (_keep, mut problems) = watch::channel(Arc::default());
     if let Some(ClusterCertificates { config, tls }) = certificates {
-        let (_none_yet, wanted) = watch::channel(ClientSecrets::new());
         let (metrics, shutdown) = (&serving.metrics, &serving.shutdown);
         let kept = kubernetes::identity::start(
             client.clone(),
             config,
             leader.clone(),
-            wanted,
+            wanted_secrets,
             Arc::clone(metrics),
             shutdown.clone(),
         );
+        problems = kept.problems;
         task::spawn(security::follow_cluster(tls, kept.server, Arc::clone(metrics)));
     }
     let (news, heard) = mpsc::unbounded_channel();
+    let (plans, planned) = mpsc::unbounded_channel();
+    let config = &serve.cluster;
+    let planner = Planner::new(operator::Settings {
+        xds: config.xds_address.clone().unwrap_or_else(|| service_address(&namespace)),
+        server_name: Some(serve.identity.asked_for().into()),
+        envoy_image: config.envoy_image.as_str().into(),
+        own_image: config.own_image.as_deref().map(Into::into),
+        privileged_ports: serve.compile.privileged_ports,
+    });
+    let mut planning = Planning::new(planner, plans, want_secrets);
     let began = Instant::now();
-    let (first, mut source) = KubernetesSource::start(client.clone(), Health::default()).await;
+    let health = Health::default();
+    task::spawn(freshness::follow(
+        health.subscribe(),
+        Arc::clone(&serving.cache),
+        Arc::clone(&serving.metrics),
+        Arc::clone(&serving.readiness),
+    ));
+    let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
+    planning.begin(&first.changes);
     let mut applied = pipeline.apply(first.changes);
     let _ = news.send(StatusNews::Observed(first.observed));
     let mut reports = std::mem::take(&mut applied.reports);
@@ -94,6 +125,7 @@ pub(super) async fn start(
         let Some(update) = source.next().await else { break };
         let seen = Instant::now();
         compiling = Instant::now();
+        planning.take(&update.changes);
         let mut applied = pipeline.apply(update.changes);
         let _ = news.send(StatusNews::Observed(update.observed));
         reports.append(&mut applied.reports);
@@ -104,6 +136,9 @@ pub(super) async fn start(
 
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
     let leading = task::spawn(kubernetes::lease::run(client.clone(), lease, lead, serving.shutdown.clone()));
+    let (outcomes, done) = mpsc::unbounded_channel();
+    task::spawn(operator::run::run(client.clone(), planned, leader.clone(), serving.metrics.clone(), outcomes));
+    task::spawn(planning::report(done, problems, news.clone()));
     let writer =
         StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
     task::spawn(writer.run(heard));
@@ -121,7 +156,7 @@ pub(super) async fn start(
 
     let (sender, batches) = mpsc::channel(1);
     let (want, wants) = watch::channel(pipeline.engine().wanted().clone());
-    task::spawn(feed(source, sender, wants, news.clone()));
+    task::spawn(feed(source, sender, wants, planning, news.clone()));
     let after = move |pipeline: &Pipeline, applied: &mut Applied| {
         want.send_if_modified(|known| {
             let now = pipeline.engine().wanted();
@@ -143,6 +178,7 @@ async fn feed(
     mut source: KubernetesSource,
     sender: mpsc::Sender<Batch>,
     mut wants: watch::Receiver<imbl::OrdSet<ObjectKey>>,
+    mut planning: Planning,
     news: mpsc::UnboundedSender<StatusNews>,
 ) {
     loop {
@@ -153,6 +189,7 @@ async fn feed(
                 if !update.observed.is_empty() {
                     let _ = news.send(StatusNews::Observed(update.observed));
                 }
+                planning.take(&update.changes);
                 if !update.changes.is_empty() && sender.send(Batch { changes: update.changes, seen }).await.is_err() {
                     return;
                 }

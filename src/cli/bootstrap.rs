@@ -172,7 +172,16 @@ fn from_files(
 
 fn text(config: &BootstrapConfig, node_id: &str, tls: Option<Tls<'_>>) -> String {
     let BootstrapConfig { gateway, xds, admin, protocol, discovery, .. } = config;
-    let bootstrap = Bootstrap { gateway, xds, node_id, admin: *admin, protocol: *protocol, discovery: *discovery, tls };
+    let bootstrap = Bootstrap {
+        gateway,
+        xds,
+        node_id: Some(node_id),
+        admin: *admin,
+        probes: None,
+        protocol: *protocol,
+        discovery: *discovery,
+        tls,
+    };
     format!("# The Envoy of Gateway {gateway}: envoy -c THIS_FILE\n{}", bootstrap.to_yaml())
 }
 

@@ -1,10 +1,12 @@
-//! The commands that print something and end: `bootstrap`, `certificates`, `crds`, `translate`, `validate`.
+//! The commands that do something and end: `bootstrap`, `certificates`, `crds`, `translate`, `validate`, and those that pods
+//! run, `install` and `drain`.
 //!
 //! Beside `app`, which wires what serves and never ends by itself. Never listens, never watches, never logs.
 
 pub mod bootstrap;
 pub mod certificates;
 mod output;
+pub mod pod;
 mod private;
 pub mod translate;
 pub mod validate;

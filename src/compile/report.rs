@@ -1,6 +1,6 @@
 //! What was found about each object, gathered from the outputs that it went into.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Fact, OutputKey, Settings, Topic, World,
@@ -14,10 +14,11 @@ use crate::{
         TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
         TargetReference,
     },
-    gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
+    gateways::{CONTROLLER_NAME, Infrastructure, class_is_ours, class_problem, infrastructure, object_problems},
     model::{
-        ClassReport, Details, EndpointDetails, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName,
-        ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
+        ClassReport, Details, EndpointDetails, GATEWAY_NAME_LABEL, GatewayReport, Kind, ListenerReport, ObjectKey,
+        ObjectName, ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
+        infrastructure_name,
     },
     store::Stored,
 };
@@ -26,7 +27,7 @@ use crate::{
 pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     match object.kind {
         Kind::GatewayClass => class(object, world),
-        Kind::Gateway => gateway(object, world),
+        Kind::Gateway => gateway(settings, object, world),
         Kind::HttpRoute => route(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
@@ -56,7 +57,7 @@ fn class(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     Some(Report::Class(ClassReport { object: object.clone(), generation: generation(&class.metadata), problems }))
 }
 
-fn gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let made = world.output(&OutputKey::Listeners(object.name.clone())).listeners();
     if !made.ours {
         return None;
@@ -72,6 +73,11 @@ fn gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
         let message = format!("not served: {}; see the conditions of these listeners", refused.join(", "));
         problems.push(Problem::new(object.clone(), "spec.listeners", Reason::ListenersNotValid, message));
     }
+    let addresses = match provisioned_service(settings, object, world) {
+        Some(service) => service_addresses(service, world),
+        None if made.addresses_asked => made.addresses.iter().map(|address| address.to_string().into()).collect(),
+        None => Vec::new(),
+    };
     let listeners = made
         .listeners
         .iter()
@@ -86,15 +92,32 @@ fn gateway(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     Some(Report::Gateway(GatewayReport {
         object: object.clone(),
         generation: made.generation,
-        addresses: made
-            .addresses
-            .iter()
-            .filter(|_| made.addresses_asked)
-            .map(|address| address.to_string().into())
-            .collect(),
+        addresses,
         problems,
         listeners,
     }))
+}
+
+/// The Service in front of the Envoys that are created for a Gateway, if they are.
+fn provisioned_service(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<ObjectName> {
+    let gateway = world.object::<crate::api::Gateway>(&object.name).filter(|_| settings.in_cluster)?;
+    let name = infrastructure_name(&object.name.name, &gateway.spec.gateway_class_name);
+    (infrastructure(&gateway) == Ok(Infrastructure::Provisioned))
+        .then(|| ObjectName::new(Arc::clone(&object.name.namespace), name))
+}
+
+/// Where a Service is reached: from outside, when it is for that, else from inside the cluster.
+fn service_addresses(name: ObjectName, world: &mut World<'_>) -> Vec<Arc<str>> {
+    let Some(service) = world.object::<crate::api::Service>(&name) else { return Vec::new() };
+    let is_ours = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(GATEWAY_NAME_LABEL));
+    let Some(spec) = service.spec.as_ref().filter(|_| is_ours) else { return Vec::new() };
+    if spec.type_.as_deref() == Some("LoadBalancer") {
+        let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+        return ingress.filter_map(|one| one.ip.as_deref().or(one.hostname.as_deref())).map(Into::into).collect();
+    }
+    let addresses = spec.cluster_ips.iter().flatten().filter(|address| *address != "None");
+    addresses.map(|address| address.as_str().into()).collect()
 }
 
 fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {

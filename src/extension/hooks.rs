@@ -73,6 +73,8 @@ pub struct Answer {
     pub edits: Edits,
     /// What became of the request.
     pub outcome: Outcome,
+    /// The hosted Gateways that the request is about, by name; none when that did not matter.
+    pub gateways: Vec<ObjectName>,
 }
 
 /// What became of a request.
@@ -96,19 +98,21 @@ pub enum Outcome {
 pub fn answer(hook: Hook, request: &[u8], hosted: &Hosted, stop: &dyn Fn() -> bool) -> Result<Answer, Malformed> {
     let edits = reply(hook, request)?;
     if hosted.is_empty() || matches!(hook, Hook::HttpListener | Hook::Endpoints) {
-        return Ok(Answer { edits, outcome: Outcome::Done { changed: 0 } });
+        return Ok(Answer { edits, outcome: Outcome::Done { changed: 0 }, gateways: Vec::new() });
     }
-    let mut editor = Editor { bytes: request, hosted, stop, edits, changed: 0 };
+    let mut editor = Editor { bytes: request, hosted, stop, edits, changed: 0, gateways: Vec::new() };
     let done = match hook {
         Hook::Translate => translate::translate(&mut editor),
         _ => single(hook, &mut editor),
     };
-    match done {
-        Ok(()) => Ok(Answer { edits: editor.edits, outcome: Outcome::Done { changed: editor.changed } }),
+    let Editor { edits, changed, gateways, .. } = editor;
+    let (edits, outcome) = match done {
+        Ok(()) => (edits, Outcome::Done { changed }),
         // Nothing of what was noted so far is done.
-        Err(Stopped::OutOfTime) => Ok(Answer { edits: reply(hook, request)?, outcome: Outcome::OutOfTime }),
-        Err(Stopped::Malformed(at)) => Ok(Answer { edits: reply(hook, request)?, outcome: Outcome::Unreadable(at) }),
-    }
+        Err(Stopped::OutOfTime) => (reply(hook, request)?, Outcome::OutOfTime),
+        Err(Stopped::Malformed(at)) => (reply(hook, request)?, Outcome::Unreadable(at)),
+    };
+    Ok(Answer { edits, outcome, gateways })
 }
 
 /// The answer that changes nothing.
@@ -160,6 +164,8 @@ pub(super) struct Editor<'a> {
     pub(super) edits: Edits,
     /// How many resources were changed or added.
     pub(super) changed: usize,
+    /// The Gateways that the call turned out to be about.
+    pub(super) gateways: Vec<ObjectName>,
 }
 
 /// Why an answer is an echo.

@@ -4,13 +4,20 @@
 //! [`hooks`] and what it uses are pure: a message and what the pipeline last published go in, changes to the message come out.
 //! [`server`] is the IO. A handler takes no lock that a writer holds and waits for nobody.
 
+mod calls;
 mod cluster;
 pub mod hooks;
 mod metadata;
 mod route;
+pub mod server;
 pub mod splice;
+mod tls;
 mod translate;
+mod unary;
 mod virtual_host;
 
+pub use calls::{Call, Calls, Failure};
 pub use hooks::{Answer, Hook, Outcome, answer, echo};
+pub use server::{Bound, ServerOptions, serve};
 pub use splice::Malformed;
+pub use tls::{TlsError, server_config};

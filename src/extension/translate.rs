@@ -70,6 +70,7 @@ pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
     }
     let mut gateways = Gateways::new();
     edit_tables(editor, &resources, &mut gateways)?;
+    editor.gateways = gateways.keys().map(|name| (*name).clone()).collect();
     edit_clusters(editor, &resources, &gateways)
 }
 

@@ -75,7 +75,9 @@ pub(super) fn find<'a>(editor: &Editor<'a>, gateway: &ObjectName, listener: &str
 
 /// Edits the virtual host of a call that is about one.
 pub(super) fn edit_single(editor: &mut Editor<'_>, host: &Field) -> Result<(), Stopped> {
-    edit(editor, host, &mut Places::default()).map(drop)
+    let place = edit(editor, host, &mut Places::default())?;
+    editor.gateways = place.map(|place| place.gateway.name.clone()).into_iter().collect();
+    Ok(())
 }
 
 /// Edits a virtual host: its routes, and new ones. Tells which listener it belongs to.

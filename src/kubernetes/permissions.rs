@@ -57,7 +57,7 @@ pub fn permissions() -> Vec<Permission> {
         }
     }
     let why = "say once what somebody would want to see once";
-    all.push(permission(Scope::Cluster, "events.k8s.io", "events", &["create", "patch"], why));
+    all.push(permission(Scope::Cluster, "events.k8s.io", "events", &["create"], why));
     let why = "agree with the other replicas on the one that writes";
     let lease = |verbs| permission(Scope::OwnNamespace, "coordination.k8s.io", "leases", verbs, why);
     all.push(lease(&["create"]));
@@ -74,7 +74,7 @@ fn of_kind(kind: Kind) -> Vec<Permission> {
         permission(Scope::Cluster, kind.group(), &format!("{}{part}", kind.plural()), verbs, why)
     };
     let mut all = vec![about("", &["list", "watch"], "follow what is declared")];
-    if kind.is_on_demand() {
+    if kind == Kind::Secret {
         all.push(about("", &["get"], "read those that a manifest refers to; of the others only the names are watched"));
     }
     if kind.has_our_status() {

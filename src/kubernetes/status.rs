@@ -58,6 +58,8 @@ pub enum StatusNews {
     Observed(Vec<(ObjectKey, Option<Observed>)>),
     /// What the Envoys of a Gateway say.
     Programmed(ObjectName, Programmed),
+    /// What of a Gateway's Envoys could not be created or changed, and why; nothing when all of it could.
+    Provisioned(ObjectName, Option<String>),
 }
 
 /// Writes statuses as long as this replica leads.
@@ -71,6 +73,8 @@ pub struct StatusWriter {
     reports: HashMap<ObjectKey, Arc<Report>>,
     observed: HashMap<ObjectKey, Observed>,
     programmed: HashMap<ObjectName, Programmed>,
+    /// Gateways whose Envoys are not as they should be, and why.
+    unprovisioned: HashMap<ObjectName, String>,
     /// To be looked at, and when.
     due: BTreeSet<(Instant, ObjectKey)>,
     due_at: HashMap<ObjectKey, Instant>,
@@ -109,6 +113,7 @@ impl StatusWriter {
             reports: HashMap::new(),
             observed: HashMap::new(),
             programmed: HashMap::new(),
+            unprovisioned: HashMap::new(),
             due: BTreeSet::new(),
             due_at: HashMap::new(),
             written_at: HashMap::new(),
@@ -172,6 +177,13 @@ impl StatusWriter {
                 self.programmed.insert(gateway.clone(), programmed);
                 self.mark(ObjectKey::new(Kind::Gateway, gateway));
             }
+            StatusNews::Provisioned(gateway, problem) => {
+                match problem {
+                    Some(words) => self.unprovisioned.insert(gateway.clone(), words),
+                    None => self.unprovisioned.remove(&gateway),
+                };
+                self.mark(ObjectKey::new(Kind::Gateway, gateway));
+            }
         }
     }
 
@@ -230,8 +242,10 @@ impl StatusWriter {
             let body = json!({"metadata": {"resourceVersion": observed.resource_version, "finalizers": finalizers}});
             return Some(self.patch(key, body, false));
         }
-        let programmed = match self.programmed.get(&key.name) {
-            Some(programmed) if key.kind == Kind::Gateway => programmed.clone(),
+        let is_gateway = key.kind == Kind::Gateway;
+        let programmed = match (self.unprovisioned.get(&key.name), self.programmed.get(&key.name)) {
+            (Some(words), _) if is_gateway => Programmed::NotProvisioned(words.clone()),
+            (_, Some(programmed)) if is_gateway => programmed.clone(),
             _ => said_before(&observed.status),
         };
         let wanted = self.reports.get(key).map(|report| status(report, &programmed));

@@ -14,6 +14,13 @@ pub const XDS_CERTIFICATE: &str = "xds-certificate";
 /// The authorities by which an Envoy knows this control plane; in a file of its own, too.
 pub const XDS_AUTHORITIES: &str = "xds-authorities";
 
+/// The listener by which an Envoy says whether it is ready; the bootstrap of an Envoy in a pod has it. No listener of a
+/// Gateway's is without a `/`.
+pub const PROBES_LISTENER: &str = "probes";
+
+/// The cluster by which an Envoy reaches its own admin page; its bootstrap has it. No [`ClusterName`] is without a `/`.
+pub const ADMIN_CLUSTER: &str = "admin";
+
 /// A cluster: one for each port of a Service and one for each endpoint of a TailscaleEndpoints, whatever routes use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClusterName {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -57,6 +60,7 @@ pub struct ViewChange {
 pub struct SnapshotCache {
     cells: Mutex<HashMap<ObjectName, Cells>>,
     ready: watch::Sender<bool>,
+    behind: AtomicBool,
 }
 
 /// The snapshots of one Gateway: as compiled, and in those other renderings that somebody asked for.
@@ -81,12 +85,23 @@ impl Default for SnapshotCache {
 impl SnapshotCache {
     /// An empty cache that is not ready: streams are held until [`SnapshotCache::set_ready`].
     pub fn new() -> Self {
-        Self { cells: Mutex::default(), ready: watch::Sender::new(false) }
+        Self { cells: Mutex::default(), ready: watch::Sender::new(false), behind: AtomicBool::new(false) }
     }
 
     /// Says that every source has synced and is compiled: from now on streams are answered (`xds.md` P77).
     pub fn set_ready(&self) {
         self.ready.send_replace(true);
+    }
+
+    /// Says whether the sources may have more than is published here: then a client that has more is not served, lest
+    /// something newer be taken away from it.
+    pub fn set_behind(&self, behind: bool) {
+        self.behind.store(behind, Ordering::Relaxed);
+    }
+
+    /// Whether the sources may have more than is published here.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// Whether streams are answered, and news of it.

@@ -1,6 +1,6 @@
 //! The conditions themselves: their types, and which reason belongs to which.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -370,7 +370,10 @@ impl ObjectStatus {
             status.insert("conditions".to_owned(), conditions_json(&self.conditions));
         }
         if !self.addresses.is_empty() {
-            let addresses = self.addresses.iter().map(|address| json!({"type": "IPAddress", "value": &**address}));
+            let addresses = self.addresses.iter().map(|address| {
+                let type_ = if address.parse::<IpAddr>().is_ok() { "IPAddress" } else { "Hostname" };
+                json!({"type": type_, "value": &**address})
+            });
             status.insert("addresses".to_owned(), addresses.collect());
         }
         if !self.listeners.is_empty() {

@@ -51,6 +51,9 @@ pub(super) trait Speaks: Send + 'static {
     /// A machine to which nothing has happened.
     fn machine(scope: Scope, options: Options) -> Self::Machine;
 
+    /// Whether a first request is that of a client that has resources from an earlier stream.
+    fn returns(request: &<Self::Machine as Machine>::Request) -> bool;
+
     /// The type URL of a request.
     fn type_url(request: &<Self::Machine as Machine>::Request) -> &str;
 }
@@ -65,6 +68,10 @@ impl Speaks for Sotw {
 
     fn machine(scope: Scope, options: Options) -> SotwStream {
         SotwStream::new(scope, options)
+    }
+
+    fn returns(request: &super::SotwRequest) -> bool {
+        !request.version_info.is_empty()
     }
 
     fn type_url(request: &super::SotwRequest) -> &str {
@@ -82,6 +89,10 @@ impl Speaks for Delta {
 
     fn machine(scope: Scope, options: Options) -> DeltaStream {
         DeltaStream::new(scope, options)
+    }
+
+    fn returns(request: &super::DeltaRequest) -> bool {
+        !request.initial_versions.is_empty()
     }
 
     fn type_url(request: &super::DeltaRequest) -> &str {
@@ -124,16 +135,18 @@ impl Connection {
 /// Requests that are taken in before the next response is made: a client that floods its stream still gets answers.
 const REQUESTS_AT_ONCE: usize = 64;
 
-/// Answers the requests in `body` for as long as the stream lasts.
+/// Answers the requests in `body` for as long as the stream lasts. `gateway` is what a header says about whose configuration is
+/// asked for.
 pub(super) fn converse<P: Speaks>(
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     scope: Scope,
+    gateway: Option<String>,
     body: axum::body::Body,
 ) -> impl http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static {
     let requests = RequestFrames::new(body, shared.options.max_request_bytes);
     let conversation =
-        Conversation::<P> { shared, connection, scope, requests, open: None, outgoing: None, ended: false };
+        Conversation::<P> { shared, connection, scope, gateway, requests, open: None, outgoing: None, ended: false };
     // Boxed twice over, so that neither the transport's task nor the step from one frame to the next moves it.
     let frames = stream::unfold(Box::new(conversation), |mut conversation| async move {
         let frame = conversation.next_frame().await?;
@@ -156,6 +169,7 @@ struct Conversation<P: Speaks> {
     shared: Arc<Shared>,
     connection: Arc<Connection>,
     scope: Scope,
+    gateway: Option<String>,
     requests: RequestFrames<axum::body::Body>,
     open: Option<Open<P>>,
     outgoing: Option<ResponseFrames>,
@@ -238,9 +252,13 @@ impl<P: Speaks> Conversation<P> {
         let _admitted = self.shared.admission.acquire().await.expect("nobody closes this semaphore");
         tokio::task::yield_now().await;
         let (node, request) = decode::<P>(first)?.split();
-        let node = parse_node(node.as_ref()).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let node = parse_node(node.as_ref(), self.gateway.as_deref());
+        let node = node.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let allowed = self.connection.caller.may_have(&node.gateway);
         allowed.map_err(|denied| self.connection.deny(&denied, &self.shared.metrics))?;
+        if self.shared.cache.is_behind() && P::returns(&request) {
+            return Err(Status::unavailable("this replica may be behind what the client has; connect to another one"));
+        }
         let open = Open::<P>::new(&self.shared, &self.connection, self.scope, node);
         let open = self.open.insert(open);
         open.take(&self.shared, request)

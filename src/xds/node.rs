@@ -5,7 +5,7 @@
 use thiserror::Error;
 
 use super::wire;
-use crate::model::ObjectName;
+use crate::model::{GATEWAY_HEADER, ObjectName};
 
 /// The client of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,16 +54,21 @@ pub enum NodeError {
          `tailscale-gateway bootstrap --gateway NAMESPACE/GATEWAY` prints a bootstrap that is right"
     )]
     Cluster(String),
+    /// The header that takes its place does not name a Gateway.
+    #[error("the header {GATEWAY_HEADER} is {0:?}, and must be NAMESPACE/GATEWAY")]
+    Header(String),
 }
 
-/// Reads the node of a stream's first request.
-pub fn parse_node(node: Option<&wire::Node>) -> Result<NodeInfo, NodeError> {
+/// Reads the node of a stream's first request. The stream's header [`GATEWAY_HEADER`] names the Gateway, if there is one: the
+/// node of an Envoy that another controller configures says what that one wants.
+pub fn parse_node(node: Option<&wire::Node>, header: Option<&str>) -> Result<NodeInfo, NodeError> {
     let node = node.ok_or(NodeError::Missing)?;
+    let short = |text: &str| text.chars().take(512).collect::<String>();
     // Nothing that could not be a Gateway takes room in the cache.
-    let gateway = ObjectName::parse_namespaced(&node.cluster).ok_or_else(|| {
-        let shown: String = node.cluster.chars().take(512).collect();
-        NodeError::Cluster(shown)
-    })?;
+    let gateway = match header {
+        Some(header) => ObjectName::parse_namespaced(header).ok_or_else(|| NodeError::Header(short(header)))?,
+        None => ObjectName::parse_namespaced(&node.cluster).ok_or_else(|| NodeError::Cluster(short(&node.cluster)))?,
+    };
     Ok(NodeInfo {
         id: node.id.as_str().into(),
         gateway,

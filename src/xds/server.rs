@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     metrics::Metrics,
+    model::GATEWAY_HEADER,
     snapshot::{SnapshotCache, TypeUrl},
 };
 
@@ -407,7 +408,8 @@ fn open_stream<P: Speaks>(shared: &Arc<Shared>, scope: Scope, request: Request) 
     let (parts, body) = request.into_parts();
     let connection: Arc<Connection> =
         parts.extensions.get().cloned().expect("every request of this port is given its connection");
-    grpc_response(axum::body::Body::new(converse::<P>(shared.clone(), connection, scope, body)))
+    let gateway = parts.headers.get(GATEWAY_HEADER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    grpc_response(axum::body::Body::new(converse::<P>(shared.clone(), connection, scope, gateway, body)))
 }
 
 /// `Fetch…` is the unary form of the REST protocol, which is not offered (`xds.md` P01).

@@ -21,8 +21,9 @@ fn bootstrap(xds: &str, admin: &Port, protocol: Protocol, discovery: Discovery) 
     Bootstrap {
         gateway: &gateway,
         xds: &xds,
-        node_id: "envoy-1",
+        node_id: Some("envoy-1"),
         admin: admin.address(),
+        probes: None,
         protocol,
         discovery,
         tls: None,

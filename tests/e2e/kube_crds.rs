@@ -219,7 +219,22 @@ fn is_excused(excused: &mut BTreeSet<(&str, &str, &str)>, document: &Document, s
     true
 }
 
-/// The verdict is that of the test above; here it is that of the command, by its exit code.
+#[tokio::test]
+async fn kubectl_takes_the_quickstart_but_for_its_endpoints_on_loopback() {
+    let cluster = Cluster::shared().await;
+    let folder = repository().join("manifests/quickstart");
+    let folder = folder.to_str().expect("a path in UTF-8");
+    let said = cluster.kubectl(&["apply", "--dry-run=server", "--filename", folder]).await.expect_failure();
+    // In a cluster, Kubernetes writes these two from the pods of the Services.
+    let refused: Vec<&str> = said.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(refused.len(), 2, "{said}");
+    for (line, name) in refused.iter().zip(["blue-1", "green-1"]) {
+        let reason = "endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range";
+        assert!(line.contains(&format!("EndpointSlice.discovery.k8s.io \"{name}\" is invalid: {reason}")), "{said}");
+    }
+}
+
+/// The verdict is that which an API server shares; here it is that of the command, by its exit code.
 #[test]
 fn validate_refuses_each_file_with_a_document_that_is_refused() {
     let mut refused: BTreeSet<String> = BTreeSet::new();

@@ -323,7 +323,8 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let objects = [CLASS, &gateway(port), &endpoint("blue", &blue), &endpoint("green", &green)].concat();
     cluster.apply(&[objects, route("all", "/", "blue"), route("gone", "/gone", "green")].concat()).await;
     let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
-    let envoy = Envoy::start(Version::Latest, &control_plane.bootstrap("default/web", &envoy_admin, &[])).await;
+    let relay = Relay::start(control_plane.xds()).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
     envoy.ready().await;
     let asked = async |path: &str| client::get(listener.address(), path).send().await.echo().backend;
     assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
@@ -332,6 +333,11 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     cluster.stop_apiserver().await;
     control_plane.process().wait_for_line("trying again").await;
     assert_eq!(control_plane.admin("/readyz").await.status, 200);
+    assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
+
+    // Whoever comes back now might have been told newer things by another replica: it keeps what it has.
+    relay.lead_to(control_plane.xds());
+    control_plane.process().wait_for_line("this replica may be behind").await;
     assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
 
     // Changes that no watch sees: when it looks again, neither etcd nor the API server remembers them as changes.
@@ -390,6 +396,13 @@ impl Relay {
     }
 }
 
+/// A bootstrap with this address of the control plane.
+fn bootstrap_at(xds: SocketAddr, envoy_admin: &Port) -> String {
+    let (xds, admin) = (xds.to_string(), envoy_admin.address().to_string());
+    let arguments = ["bootstrap", "--gateway", "default/web", "--xds", &xds, "--admin", &admin];
+    stdout(run(&arguments), "tailscale-gateway bootstrap")
+}
+
 #[tokio::test]
 async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
     let cluster = cluster().await;
@@ -404,17 +417,16 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
 
     // An Envoy at the replica that does not write is heard of by the one that does.
     let relay = Relay::start(second.xds()).await;
-    let (xds, admin) = (relay.address.to_string(), envoy_admin.address().to_string());
-    let arguments = ["bootstrap", "--gateway", "default/web", "--xds", &xds, "--admin", &admin];
-    let envoy = Envoy::start(Version::Latest, &stdout(run(&arguments), "tailscale-gateway bootstrap")).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
     envoy.ready().await;
     wait_for(&cluster, "gateway", "web", "/conditions", ("Programmed", "True/Programmed")).await;
     assert!(second.metrics().await.keys().all(|series| !series.starts_with("tailscale_gateway_status_writes_total")));
 
     // It moves to the first: the same versions there, so nothing is sent.
+    let applied = ["cluster_added", "cluster_modified", "listener_added", "listener_modified", "config_reload"];
     let updates = |stats: &BTreeMap<String, u64>| -> u64 {
-        let counts = stats.iter().filter(|(name, _)| name.ends_with(".update_success"));
-        counts.map(|(_, count)| count).sum()
+        let is_one = |name: &str| applied.iter().any(|part| name.ends_with(&format!(".{part}")));
+        stats.iter().filter(|(name, _)| is_one(name)).map(|(_, count)| count).sum()
     };
     let before = updates(&envoy.stats().await);
     relay.lead_to(first.xds());
@@ -453,4 +465,48 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
     assert!(second.terminate().await.success());
     let spec = object(&cluster, "lease", "tailscale-gateway").await["spec"].clone();
     assert_eq!(spec["holderIdentity"].as_str().unwrap_or_default(), "", "{spec}");
+}
+
+#[tokio::test]
+async fn a_gateway_gets_envoys_of_its_own_and_loses_them_with_its_class() {
+    let cluster = cluster().await;
+    let blue = Backend::start("blue").await;
+    let gateway = gateway(80).replace("annotations: {gateway.tailscale.com/infrastructure: external}", "labels: {}");
+    let gateway = gateway.replace("  addresses: [{type: IPAddress, value: 127.0.0.1}]\n", "");
+    cluster.apply(&[CLASS, &gateway, &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
+    let _control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
+    let objects = ["serviceaccount", "configmap", "deployment", "service", "poddisruptionbudget"];
+    for kind in objects {
+        until(&format!("the {kind}"), async || {
+            let printed = cluster.kubectl(&["get", kind, "web-tailscale"]).await;
+            if printed.success { Ok(()) } else { Err(printed.stderr) }
+        })
+        .await;
+    }
+    let service = self::object(&cluster, "service", "web-tailscale").await;
+    assert_eq!(
+        (&service["spec"]["ports"][0]["port"], &service["spec"]["ports"][0]["targetPort"]),
+        (&json!(80), &json!(10080))
+    );
+
+    // What others change of it is mended; what others add stays.
+    let patch = r#"{"metadata": {"annotations": {"example.com/theirs": "stays"}}, "spec": {"ports": [{"port": 80, "$patch": "delete"}, {"name": "wrong", "port": 81}]}}"#;
+    cluster.kubectl(&["patch", "service", "web-tailscale", "--patch", patch]).await.expect_success();
+    until("the port to be back", async || {
+        let service = self::object(&cluster, "service", "web-tailscale").await;
+        let ports: Vec<&Value> =
+            service["spec"]["ports"].as_array().into_iter().flatten().map(|one| &one["port"]).collect();
+        let kept = &service["metadata"]["annotations"]["example.com/theirs"];
+        if ports.contains(&&json!(80)) && kept == "stays" { Ok(()) } else { Err(service.to_string()) }
+    })
+    .await;
+
+    cluster.kubectl(&["delete", "gateway", "web"]).await.expect_success();
+    for kind in objects {
+        until(&format!("the {kind} to be gone"), async || {
+            let printed = cluster.kubectl(&["get", kind, "web-tailscale"]).await;
+            if printed.success { Err(printed.stdout) } else { Ok(()) }
+        })
+        .await;
+    }
 }

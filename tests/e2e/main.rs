@@ -21,6 +21,8 @@ mod grpc_client;
 mod kube_cluster;
 mod kube_crds;
 mod kube_identity;
+mod kube_provision;
+mod kube_quickstart;
 mod kube_serve;
 mod mtls;
 mod permissions;

@@ -29,6 +29,8 @@ fn admin(server: &Server, readiness: Readiness) -> Admin {
         metrics: server.metrics.clone(),
         readiness: Arc::new(readiness),
         reports: Arc::default(),
+        hosted: Arc::default(),
+        calls: Arc::default(),
     }
 }
 
@@ -88,7 +90,18 @@ async fn the_index_lists_every_page_and_every_page_is_there() {
     let admin = admin(&server, ready());
     let (_, index) = get(&admin, "/debug", "text/html").await;
     let links: Vec<&str> = index.split("href=").skip(1).map(|rest| rest.split('>').next().unwrap()).collect();
-    assert_eq!(links, ["/healthz", "/readyz", "/metrics", "/debug/objects", "/debug/xds/clients", "/debug/xds/dump"]);
+    assert_eq!(
+        links,
+        [
+            "/healthz",
+            "/readyz",
+            "/metrics",
+            "/debug/objects",
+            "/debug/xds/clients",
+            "/debug/xds/dump",
+            "/debug/extension"
+        ]
+    );
     for link in links {
         assert_eq!(get(&admin, link, "*/*").await.0, StatusCode::OK, "{link}");
     }

@@ -23,8 +23,17 @@ fn json(xds: &str, protocol: Protocol, discovery: Discovery) -> Value {
     let gateway = ObjectName::new("default", "web");
     let xds: HostPort = xds.parse().expect("it is a host and a port");
     let admin = "[::1]:19001".parse().expect("it is an address");
-    let text =
-        Bootstrap { gateway: &gateway, xds: &xds, node_id: "on", admin, protocol, discovery, tls: None }.to_yaml();
+    let text = Bootstrap {
+        gateway: &gateway,
+        xds: &xds,
+        node_id: Some("on"),
+        admin,
+        probes: None,
+        protocol,
+        discovery,
+        tls: None,
+    }
+    .to_yaml();
     serde_saphyr::from_str(&text).expect("it is YAML")
 }
 
@@ -47,8 +56,8 @@ fn tls_context(tls: Tls<'_>) -> Value {
     let xds: HostPort = "cp.example:18000".parse().expect("it is a host and a port");
     let admin = "127.0.0.1:1".parse().expect("it is an address");
     let (protocol, discovery) = (Protocol::Delta, Discovery::Ads);
-    let text =
-        Bootstrap { gateway: &gateway, xds: &xds, node_id: "a", admin, protocol, discovery, tls: Some(tls) }.to_yaml();
+    let (node_id, probes, tls) = (Some("a"), None, Some(tls));
+    let text = Bootstrap { gateway: &gateway, xds: &xds, node_id, admin, probes, protocol, discovery, tls }.to_yaml();
     let bootstrap: Value = serde_saphyr::from_str(&text).expect("it is YAML");
     message(&bootstrap);
     let mut context = bootstrap["static_resources"]["clusters"][0]["transport_socket"]["typed_config"].clone();
@@ -207,7 +216,17 @@ fn words_that_yaml_could_take_for_something_else_stay_text() {
     let admin = "127.0.0.1:19000".parse().expect("good");
     let bootstrap = |node_id| {
         let (protocol, discovery) = (Protocol::Delta, Discovery::Ads);
-        Bootstrap { gateway: &gateway, xds: &xds, node_id, admin, protocol, discovery, tls: None }.to_yaml()
+        Bootstrap {
+            gateway: &gateway,
+            xds: &xds,
+            node_id: Some(node_id),
+            admin,
+            probes: None,
+            protocol,
+            discovery,
+            tls: None,
+        }
+        .to_yaml()
     };
     for id in ["on", "1", "1e3", "null", "~", "a: b", "# a", "'", "\"", "- x", " x ", "0x1f", "&a", "*a", "!a", "a\\b"]
     {

@@ -1,4 +1,5 @@
 //! The hooks of the extension server: what becomes of an Envoy Gateway's resources, and what must not.
 
 mod golden;
+mod server;
 mod wire;

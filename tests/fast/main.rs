@@ -31,6 +31,8 @@ mod identity_rotation;
 mod identity_trust;
 mod layers;
 mod manifest;
+mod operator;
+mod operator_steps;
 mod oracle;
 mod original;
 mod packaging;

@@ -111,6 +111,7 @@ fn every_value_of_the_chart_is_in_its_schema_and_the_other_way_round() {
     let (schema, values) = (read("manifests/chart/values.schema.json"), yaml("manifests/chart/values.yaml"));
     let schema: Value = serde_json::from_str(&schema).unwrap();
     jsonschema::validate(&schema, &values).unwrap_or_else(|error| panic!("values.yaml: {error}"));
+    assert_eq!(schema["additionalProperties"], false, "a misspelt value would be taken");
     let mut differences = Vec::new();
     compare_values("", &schema, &values, &mut differences);
     assert!(differences.is_empty(), "{differences:#?}");
@@ -175,4 +176,22 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
         }
     }
     assert!(asked >= 10, "only {asked} questions");
+}
+
+#[test]
+fn the_image_is_built_by_the_pinned_toolchain_as_make_static_builds() {
+    let (docker, toolchain, makefile) = (read("Dockerfile"), read("rust-toolchain.toml"), read("Makefile"));
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).unwrap().trim_matches('"');
+    assert!(docker.contains(&format!("FROM rust:{channel}-")), "another toolchain than {channel}");
+    assert!(docker.contains(&format!("RUSTUP_TOOLCHAIN={channel}\n")), "another toolchain than {channel}");
+    let build = |text: &str, target: &str| {
+        let line = text.lines().find(|line| line.contains("cargo build --release")).unwrap().trim();
+        line.trim_end_matches(" \\").replace(target, "TARGET")
+    };
+    let in_image = build(&docker, "\"$(cat /target)\"");
+    assert_eq!(in_image, build(&makefile, "$(STATIC)"));
+    assert_eq!(in_image, "cargo build --release --locked --target TARGET --bin tailscale-gateway");
+    // What it leaves behind is nothing but the program, run by nobody in particular.
+    let last = docker.rsplit("\nFROM ").next().unwrap();
+    assert!(last.starts_with("scratch\n") && last.contains("\nUSER 65532:65532\n"), "{last}");
 }

@@ -185,7 +185,7 @@ fn p06_of_a_node_only_what_is_needed_is_kept() {
     let (node, _) = wire::SotwRequest::decode(&bytes[..]).unwrap().split();
     let node = node.unwrap();
     assert!(node.encoded_len() < 150, "and are gone once decoded: {} bytes", node.encoded_len());
-    let info = parse_node(Some(&node)).unwrap();
+    let info = parse_node(Some(&node), None).unwrap();
     assert_eq!(info.gateway, ObjectName::new("shop", "web"));
     assert_eq!((&*info.id, &*info.locality, &*info.user_agent), ("pod-1", "eu/a/1", "envoy 1.40.0"));
 }
@@ -194,13 +194,20 @@ fn p06_of_a_node_only_what_is_needed_is_kept() {
 fn p06_a_cluster_that_names_no_gateway_is_refused_with_the_form_it_must_have() {
     for cluster in ["", "web", "/web", "shop/", "shop/web/extra", "Shop/web", "shop/web ", "-a/b", "a.b/c"] {
         let node = wire::Node { cluster: cluster.into(), ..Default::default() };
-        let error = parse_node(Some(&node)).unwrap_err();
+        let error = parse_node(Some(&node), None).unwrap_err();
         assert_eq!(error, NodeError::Cluster(cluster.into()));
         assert!(error.to_string().contains("NAMESPACE/GATEWAY"), "{error}");
     }
-    assert_eq!(parse_node(None).unwrap_err(), NodeError::Missing);
+    assert_eq!(parse_node(None, None).unwrap_err(), NodeError::Missing);
     let node = wire::Node { cluster: "shop/web.example-1".into(), ..Default::default() };
-    assert_eq!(parse_node(Some(&node)).unwrap().gateway.to_string(), "shop/web.example-1");
+    assert_eq!(parse_node(Some(&node), None).unwrap().gateway.to_string(), "shop/web.example-1");
+}
+
+#[test]
+fn a_header_names_the_gateway_whatever_the_node_says() {
+    let node = wire::Node { cluster: "an-envoy-gateway-class".into(), ..Default::default() };
+    assert_eq!(parse_node(Some(&node), Some("shop/web")).unwrap().gateway.to_string(), "shop/web");
+    assert_eq!(parse_node(Some(&node), Some("shop")).unwrap_err(), NodeError::Header("shop".into()));
 }
 
 #[test]
@@ -212,7 +219,7 @@ fn p06_a_grpc_client_states_its_version_as_a_text() {
         ..Default::default()
     };
     let node = wire::Node::decode(&node.encode_to_vec()[..]).unwrap();
-    assert_eq!(&*parse_node(Some(&node)).unwrap().user_agent, "gRPC C-core 1.85.1");
+    assert_eq!(&*parse_node(Some(&node), None).unwrap().user_agent, "gRPC C-core 1.85.1");
 }
 
 #[test]
@@ -220,7 +227,7 @@ fn p08_client_features_are_read_in_both_spellings() {
     let features = |names: &[&str]| {
         let client_features = names.iter().map(ToString::to_string).collect();
         let node = wire::Node { cluster: "a/b".into(), client_features, ..Default::default() };
-        parse_node(Some(&node)).unwrap().features
+        parse_node(Some(&node), None).unwrap().features
     };
     assert_eq!(features(&["something.else"]), ClientFeatures::default());
     for spelling in ["xds.config.resource-in-sotw", "xds.config.supports-resource-in-sotw"] {

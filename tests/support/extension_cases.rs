@@ -161,7 +161,7 @@ impl Played {
 
 /// The response to a request, which must not be an echo out of need.
 pub fn respond(hook: Hook, request: Bytes, hosted: &Hosted) -> Bytes {
-    let Answer { edits, outcome } = answer(hook, &request, hosted, &|| false).expect("the request is a message");
+    let Answer { edits, outcome, .. } = answer(hook, &request, hosted, &|| false).expect("the request is a message");
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     edits.apply(request).concat().into()
 }

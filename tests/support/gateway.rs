@@ -49,7 +49,8 @@ impl Gateway {
         Self::start_on(format!("dir:{}", folder.display()), flags).await
     }
 
-    /// Serves what an API server has; returns when `/readyz` says that it does. xDS is without TLS, on loopback.
+    /// Serves what an API server has; returns when `/readyz` says that it does. xDS is without TLS, on loopback. `{xds}` in a
+    /// flag is the address where it serves xDS.
     pub async fn start_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
         Self::start_secure_in_cluster(kubeconfig, &[&["--xds-insecure"], flags].concat()).await
     }
@@ -57,7 +58,11 @@ impl Gateway {
     /// The same with mutual TLS, which is how it runs in a cluster.
     pub async fn start_secure_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
         let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
-        let flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        let mut flags = [&["--kubeconfig", kubeconfig], flags].concat();
+        // In a cluster each replica has an address of its own; here they would all want one port.
+        if !flags.contains(&"--extension-listen") {
+            flags.extend(["--extension-listen", "off"]);
+        }
         Self::start_on("kubernetes".to_owned(), &flags).await
     }
 
@@ -68,8 +73,9 @@ impl Gateway {
     }
 
     fn spawn(source: String, flags: &[&str]) -> Self {
-        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
         let (xds, admin) = (Port::lease(), Port::lease());
+        let told = |flag: &&str| flag.replace("{xds}", &xds.address().to_string());
+        let flags: Vec<String> = flags.iter().map(told).collect();
         let process = serve(&source, &flags, &xds, &admin);
         Self { source, flags, xds, admin, process }
     }

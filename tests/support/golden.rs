@@ -1,4 +1,4 @@
-//! The cases in `tests/golden/translate`: manifests, and what becomes of them.
+//! The cases in `tests/golden/translate` and `tests/golden/operator`: manifests, and what becomes of them.
 //!
 //! One file for each: documents, the line `# Output`, and the rest. Comments at the beginning of a line may say
 //!
@@ -36,12 +36,17 @@ impl Case {
     }
 }
 
-/// All cases, by name.
+/// All cases of `translate`, by name.
+pub fn cases() -> Vec<Case> {
+    cases_in("translate")
+}
+
+/// All cases in a folder of `tests/golden`, by name.
 ///
 /// # Panics
 /// When there are none.
-pub fn cases() -> Vec<Case> {
-    let folder = repository().join("tests/golden/translate");
+pub fn cases_in(folder: &str) -> Vec<Case> {
+    let folder = repository().join("tests/golden").join(folder);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.expect("the folder can be read").path());
     let mut cases: Vec<Case> =

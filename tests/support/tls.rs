@@ -7,6 +7,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 /// A certificate authority.
@@ -46,6 +47,18 @@ impl Authority {
         let key = KeyPair::generate().expect("a key can be made");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate can be made");
         Certificate { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// The same, with a certificate to show.
+    pub fn client_showing(&self, certificate: &Certificate) -> ClientConfig {
+        let mut config = self.client();
+        let chain = CertificateDer::pem_slice_iter(certificate.certificate.as_bytes());
+        let chain = chain.collect::<Result<_, _>>().expect("a PEM certificate");
+        let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes()).expect("a PEM key");
+        let key = provider().key_provider.load_private_key(key).expect("ring takes the key");
+        let certified = CertifiedKey::new(chain, key);
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        config
     }
 
     /// A client that trusts this authority alone.

@@ -1,8 +1,8 @@
-//! How the watches are: what readiness and the metrics say about each kind.
+//! How the watches are: what readiness, the metrics and the log say about each kind.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::model::Kind;
 
@@ -21,6 +21,19 @@ pub enum KindState {
     Failing(String),
 }
 
+impl KindState {
+    /// The state in one word, for a label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Watching => "watching",
+            Self::NotInstalled => "not_installed",
+            Self::Forbidden => "forbidden",
+            Self::Failing(_) => "failing",
+        }
+    }
+}
+
 impl fmt::Display for KindState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -33,29 +46,27 @@ impl fmt::Display for KindState {
     }
 }
 
+/// The state of every kind's watch.
+pub type KindStates = BTreeMap<Kind, KindState>;
+
 /// The state of every kind's watch, for readers in any task. A copy sees the same.
 #[derive(Clone)]
-pub struct Health(Arc<ArcSwap<BTreeMap<Kind, KindState>>>);
+pub struct Health(Arc<watch::Sender<KindStates>>);
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Kind::ALL.map(|kind| (kind, KindState::Waiting)).into())))
+        Self(Arc::new(watch::Sender::new(Kind::ALL.map(|kind| (kind, KindState::Waiting)).into())))
     }
 }
 
 impl Health {
-    /// The state of every kind.
-    pub fn kinds(&self) -> Arc<BTreeMap<Kind, KindState>> {
-        self.0.load_full()
+    /// The states, and news of them.
+    pub fn subscribe(&self) -> watch::Receiver<KindStates> {
+        self.0.subscribe()
     }
 
     /// Notes a kind's state. Answers whether it is another than before.
     pub(super) fn set(&self, kind: Kind, state: KindState) -> bool {
-        let before = self.0.rcu(|kinds| {
-            let mut kinds = BTreeMap::clone(kinds);
-            kinds.insert(kind, state.clone());
-            kinds
-        });
-        before.get(&kind) != Some(&state)
+        self.0.send_if_modified(|kinds| kinds.insert(kind, state.clone()) != Some(state))
     }
 }

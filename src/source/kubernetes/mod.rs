@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use kube::{Client, api::ApiResource};
 use tokio::{sync::mpsc, task::JoinSet};
 
-pub use self::health::{Health, KindState};
+pub use self::health::{Health, KindState, KindStates};
 use self::{contents::Contents, watch::Watch};
 use crate::{
     api::Observed,
@@ -47,7 +47,6 @@ pub struct KubernetesSource {
     wanted: Vec<(Kind, tokio::sync::watch::Sender<BTreeSet<ObjectKey>>)>,
     /// On-demand objects about which the API server has said something since they were wanted.
     answered: BTreeSet<ObjectKey>,
-    health: Health,
     _tasks: JoinSet<()>,
 }
 
@@ -79,7 +78,7 @@ impl KubernetesSource {
                 tasks.spawn(Watch::new(client.clone(), kind, sender.clone(), health.clone()).run());
             }
         }
-        let mut source = Self { updates, wanted, answered: BTreeSet::new(), health, _tasks: tasks };
+        let mut source = Self { updates, wanted, answered: BTreeSet::new(), _tasks: tasks };
         let mut missing: BTreeSet<Kind> = Kind::ALL.into_iter().collect();
         let mut first = ClusterUpdate::default();
         while !missing.is_empty() {
@@ -128,11 +127,6 @@ impl KubernetesSource {
     fn take(&mut self, from: FromWatch) -> ClusterUpdate {
         self.answered.extend(from.answers);
         from.update
-    }
-
-    /// How each kind's watch is.
-    pub fn health(&self) -> &Health {
-        &self.health
     }
 }
 

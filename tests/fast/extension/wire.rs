@@ -59,7 +59,7 @@ fn list() -> impl Strategy<Value = Vec<Bytes>> {
 }
 
 /// What goes into configurations in one of the golden files: a Gateway `default/eg`, and rules.
-fn hosted() -> Hosted {
+pub(super) fn hosted() -> Hosted {
     static HOSTED: LazyLock<Hosted> = LazyLock::new(|| {
         let case = cases().into_iter().find(|case| case.name == "custom-backends.yaml").unwrap();
         (*case.play().hosted()).clone()
