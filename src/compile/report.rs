@@ -85,7 +85,7 @@ fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Op
             name: listener.name.clone(),
             served: listener.served,
             supported_kinds: listener.kinds.clone(),
-            attached_routes: world.fact_count(Topic::Attached(object.name.clone(), listener.name.clone())),
+            attached_routes: world.facts(Topic::Attached(object.name.clone(), listener.name.clone())).len(),
             problems: listener.problems.clone(),
         })
         .collect();
@@ -179,11 +179,12 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             problem("name", Reason::Conflicted, message);
         }
     }
-    for fact in world.facts(Topic::EndpointConflicts(object.name.clone())) {
+    for fact in world.facts(Topic::EndpointConflicts(object.name.clone())).iter() {
         let Fact::Conflict(conflict) = fact else { continue };
         let EndpointConflict { place, gateway, rival: (rival, endpoint), claim, ours } = conflict;
-        let whose = if rival == object.name { "this object".to_owned() } else { format!("TailscaleEndpoints {rival}") };
-        let outcome = if ours { "this one has it" } else { "the other one has it" };
+        let whose =
+            if *rival == object.name { "this object".to_owned() } else { format!("TailscaleEndpoints {rival}") };
+        let outcome = if *ours { "this one has it" } else { "the other one has it" };
         let message = format!(
             "endpoint {endpoint} of {whose} wants the same {claim} on Gateway {gateway}; {outcome}, being older or the first \
              by name; rename one"

@@ -2,8 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::{ObjectKey, ObjectName};
 
 /// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
@@ -91,23 +89,6 @@ pub fn secret_name(secret: &ObjectName) -> String {
 
 /// The name under which the authorities are served that HTTPS targets are checked against.
 pub const AUTHORITIES: &str = "authorities";
-
-/// The part of a route table that a domain belongs to.
-///
-/// A table is spliced from at most [`DomainBucket::COUNT`] parts, so that a change costs one part and not the table. Which
-/// part a domain is in depends on the domain alone: equal content has equal bytes on every replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DomainBucket(u8);
-
-impl DomainBucket {
-    /// How many parts there are at most.
-    pub const COUNT: u64 = 128;
-
-    /// The part of a domain.
-    pub fn of(domain: &str) -> Self {
-        Self((xxh3_64(domain.as_bytes()) % Self::COUNT) as u8)
-    }
-}
 
 /// The name of the Envoy route to a tailnet endpoint: `endpoint/NAMESPACE/OBJECT/ENDPOINT`.
 pub fn endpoint_route_name(endpoints: &ObjectName, endpoint: &str) -> String {

@@ -357,7 +357,7 @@ impl<P: Speaks> Open<P> {
             stream = self.stream.id, gateway = %self.stream.node.gateway, r#type = %type_url, %nonce, %version, resources,
             removed, bytes = body.len(), kind = kind_label(kind), "xDS response"
         );
-        Some(ResponseFrames::new(&fields, body))
+        Some(ResponseFrames::new(&fields, &body))
     }
 
     /// Notes how long it took until the client acknowledged all that was new, once it has.
