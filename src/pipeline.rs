@@ -21,13 +21,6 @@ use crate::{
     store::{Change, Commit, Engine},
 };
 
-/// A change that comes after at least this much silence is not waited for.
-const IDLE: Duration = Duration::from_millis(20);
-/// How long it has to be silent until gathered changes are applied.
-const QUIET: Duration = Duration::from_millis(5);
-/// How long changes are gathered at most.
-const CEILING: Duration = Duration::from_millis(100);
-
 /// What a source hands over at once, to be applied as one.
 #[derive(Debug)]
 pub struct Batch {
@@ -174,6 +167,36 @@ impl Pipeline {
     }
 }
 
+/// Decides when changes are applied (`xds.md` P75): at once when they come after silence, so that one change is not delayed; else
+/// when it has been quiet for a moment, so that a storm is one commit; and after a while in any case.
+#[derive(Debug, Default)]
+pub struct Debounce {
+    /// When changes were applied last.
+    applied: Option<Instant>,
+}
+
+impl Debounce {
+    /// A change that comes after at least this much silence is not waited for.
+    pub const IDLE: Duration = Duration::from_millis(20);
+    /// How long it has to be silent until gathered changes are applied.
+    pub const QUIET: Duration = Duration::from_millis(5);
+    /// How long changes are gathered at most.
+    pub const CEILING: Duration = Duration::from_millis(100);
+
+    /// Until when more is gathered, if nothing else comes: the first change came at `first`, the newest just now. Nothing when
+    /// what is there is to be applied at once.
+    pub fn until(&self, first: Instant, now: Instant) -> Option<Instant> {
+        let is_idle = self.applied.is_none_or(|applied| first.saturating_duration_since(applied) >= Self::IDLE);
+        let ceiling = first + Self::CEILING;
+        (!is_idle && now < ceiling).then(|| ceiling.min(now + Self::QUIET))
+    }
+
+    /// Changes have been applied.
+    pub fn applied(&mut self, now: Instant) {
+        self.applied = Some(now);
+    }
+}
+
 /// Runs the pipeline until its sources are gone. `after` is called after each commit; `on_panic` is called when compiling panicked: the last snapshots stay
 /// served, and the change that did it is lost until the next start.
 pub async fn run(
@@ -183,16 +206,17 @@ pub async fn run(
     mut after: impl FnMut(&Pipeline, &mut Applied),
     on_panic: impl Fn(),
 ) {
-    let mut last = Instant::now().checked_sub(IDLE).unwrap_or_else(Instant::now);
-    while let Some(first) = batches.recv().await {
-        let seen = first.seen;
-        let mut changes = first.changes;
+    let mut debounce = Debounce::default();
+    while let Some(Batch { mut changes, seen }) = batches.recv().await {
         let began = Instant::now();
-        if began.duration_since(last) < IDLE {
-            gather(&mut batches, &mut changes, began + CEILING).await;
-        } else {
-            while let Ok(more) = batches.try_recv() {
-                changes.extend(more.changes);
+        // What is there already is not waited for.
+        while let Ok(more) = batches.try_recv() {
+            changes.extend(more.changes);
+        }
+        while let Some(until) = debounce.until(began, Instant::now()) {
+            match time::timeout_at(until.into(), batches.recv()).await {
+                Ok(Some(more)) => changes.extend(more.changes),
+                Ok(None) | Err(_) => break,
             }
         }
         metrics.debounced(began.elapsed());
@@ -204,18 +228,7 @@ pub async fn run(
         };
         pipeline.tell(&applied, &metrics, seen, compiling.elapsed());
         after(&pipeline, &mut applied);
-        last = Instant::now();
-    }
-}
-
-/// Takes in more until it is quiet, or the ceiling is reached.
-async fn gather(batches: &mut mpsc::Receiver<Batch>, changes: &mut Vec<Change>, ceiling: Instant) {
-    loop {
-        let until = (Instant::now() + QUIET).min(ceiling);
-        match time::timeout_at(until.into(), batches.recv()).await {
-            Ok(Some(more)) => changes.extend(more.changes),
-            Ok(None) | Err(_) => return,
-        }
+        debounce.applied(Instant::now());
     }
 }
 
