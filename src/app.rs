@@ -6,7 +6,7 @@ mod cluster;
 mod extension;
 mod files;
 
-use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc};
+use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
@@ -33,6 +33,9 @@ use crate::{
     telemetry::{self, TelemetryError},
     xds::Registry,
 };
+
+/// How long an Envoy that comes back keeps what this replica does not know (`xds.md` P80).
+const REMOVAL_HOLD: Duration = Duration::from_secs(1);
 
 /// Why the program could not do its work, in one line.
 #[derive(Debug, Error)]
@@ -157,7 +160,11 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         SourceSpec::Dir(_) => None,
     };
     let namespace = cluster.as_ref().map(|cluster| cluster.namespace.as_str());
-    let Security { options, certificates } = security::secure(config, namespace, &metrics)?;
+    let Security { mut options, certificates } = security::secure(config, namespace, &metrics)?;
+    if cluster.is_some() {
+        // An API server tells one replica sooner than another.
+        options.machine.removal_hold = REMOVAL_HOLD;
+    }
     let extension = Extension::take(&config.extension, &source)?;
     let settings = Settings { hosting: extension.as_ref().map(|extension| extension.hosting.clone()), ..settings };
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
