@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn a_change_among_many_leaves_most_nodes_as_they_are() {
-        fn nodes<'a>(node: &'a Arc<Node<Number>>, all: &mut Vec<*const Node<Number>>) {
+        fn nodes(node: &Arc<Node<Number>>, all: &mut Vec<*const Node<Number>>) {
             all.push(Arc::as_ptr(node));
             if let Below::Nodes { nodes: below, .. } = &node.below {
                 below.iter().for_each(|node| nodes(node, all));
