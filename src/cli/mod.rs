@@ -43,13 +43,20 @@ pub fn translate(config: &TranslateConfig, settings: Settings) -> ExitCode {
     }
     match translate::translate(world.objects(), settings, config.gateway.as_ref()) {
         Ok(translation) => {
+            // The conditions may say why; so they are printed all the same.
+            let missing =
+                config.gateway.as_ref().filter(|gateway| translation.resources.get(gateway.to_string()).is_none());
             let whole = json!({"resources": translation.resources, "objects": translation.objects});
-            match config.output {
+            let printed = match config.output {
                 OutputFormat::Json => print(&format!("{whole:#}\n")),
                 OutputFormat::Yaml => match serde_saphyr::to_string(&whole) {
                     Ok(text) => print(&text),
                     Err(error) => complain(&error),
                 },
+            };
+            match missing {
+                Some(gateway) => complain(&format!("--gateway: nothing is served for {gateway}")),
+                None => printed,
             }
         }
         Err(error) => complain(&error),

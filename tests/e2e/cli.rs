@@ -82,6 +82,21 @@ fn validate_exits_with_1_for_errors_and_0_for_warnings_and_prints_nothing_else()
 }
 
 #[test]
+fn translating_for_a_gateway_that_nothing_is_served_for_says_so() {
+    let folder = TempDir::with_prefix("cli-").expect("a temporary folder can be made");
+    let manifest = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {namespace: default, name: web}\n\
+                    spec: {gatewayClassName: tailscale, listeners: [{name: http, protocol: HTTP, port: 8888}]}\n";
+    fs::write(folder.path().join("a.yaml"), manifest).expect("written");
+    let translate =
+        |gateway| command(&["translate", "--gateway", gateway]).arg(folder.path()).output().expect("started");
+    let output = translate("default/web");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    let output = translate("default/wep");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "tailscale-gateway: --gateway: nothing is served for default/wep\n");
+}
+
+#[test]
 fn a_reader_that_has_had_enough_is_no_failure() {
     let mut child = command(&["crds"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let mut first = [0; 3];
