@@ -212,7 +212,8 @@ impl<P: Speaks> Conversation<P> {
         self.outgoing = None;
         loop {
             let Some(open) = &mut self.open else {
-                self.open().await?;
+                // Boxed, as it happens once and the rest lasts.
+                Box::pin(self.open()).await?;
                 continue;
             };
             if self.connection.retire.is_cancelled() {
