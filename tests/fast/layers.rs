@@ -100,6 +100,7 @@ const PURE: &[&str] = &[
     "snapshot::hosted",
     "snapshot::rendering",
     "snapshot::resource",
+    "snapshot::segment",
     "snapshot::type_url",
     "snapshot::view",
     "gateways",
