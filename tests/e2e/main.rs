@@ -18,6 +18,7 @@ mod endpoints;
 mod envoys;
 mod golden;
 mod grpc_client;
+mod kube_backends;
 mod kube_cluster;
 mod kube_crds;
 mod kube_identity;

@@ -17,6 +17,8 @@ pub mod load;
 pub mod manifest_fuzz;
 pub mod manifests;
 pub mod mtls;
+pub mod namespace;
+pub mod pod;
 pub mod ports;
 pub mod process;
 pub mod regex_cases;
