@@ -21,10 +21,11 @@ use crate::{
     store::{Change, Commit, Engine},
 };
 
-/// A change that comes after at least this much silence is not waited for.
-const IDLE: Duration = Duration::from_millis(20);
-/// How long it has to be silent until gathered changes are applied.
-const QUIET: Duration = Duration::from_millis(5);
+/// A change that comes so long after the last one is applied at once.
+const IDLE: Duration = Duration::from_millis(10);
+/// How long it has to be silent until gathered changes are applied: longer than between the changes of a storm, and no longer,
+/// as who makes one change after the other waits for it each time.
+const QUIET: Duration = Duration::from_millis(2);
 /// How long changes are gathered at most.
 const CEILING: Duration = Duration::from_millis(100);
 
@@ -203,8 +204,11 @@ pub async fn run(
             return;
         };
         pipeline.tell(&applied, &metrics, seen, compiling.elapsed());
+        // Our own statuses come back as objects in which nothing has changed.
+        if !applied.objects.is_empty() {
+            last = Instant::now();
+        }
         after(&pipeline, &mut applied);
-        last = Instant::now();
     }
 }
 
