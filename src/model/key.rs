@@ -133,10 +133,16 @@ impl Kind {
         }
     }
 
+    /// Whether objects of this kind in a cluster are followed. No output reads a ConfigMap: what may refer to one is accepted
+    /// and not acted on. Whoever changes that makes the kind followed, and on demand.
+    pub fn is_followed(self) -> bool {
+        self != Kind::ConfigMap
+    }
+
     /// Whether a cluster holds many objects of this kind that are none of our business, and that may be secret: only those
     /// that some output reads are fetched.
     pub fn is_on_demand(self) -> bool {
-        matches!(self, Kind::Secret | Kind::ConfigMap)
+        self == Kind::Secret
     }
 
     /// Whether this program writes the status of objects of this kind, all or a part of it.
