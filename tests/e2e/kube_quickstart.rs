@@ -6,7 +6,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use serde_json::json;
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
 
 use crate::support::{
     backend::Backend,
@@ -48,7 +49,7 @@ async fn a_first_gateway_in_a_cluster_serves_and_says_what_the_readme_shows() {
     cluster.apply(&quickstart).await;
 
     let account = cluster.service_account_kubeconfig(NAMESPACE, "tailscale-gateway").await;
-    let flags = ["--namespace", NAMESPACE, "--xds-address", "{xds}"];
+    let flags = ["--namespace", NAMESPACE, "--xds-address", "{xds}", "--log-level", "trace"];
     let control_plane = Gateway::start_secure_in_cluster(&account, &flags).await;
     network.lead_out(control_plane.xds(), control_plane.xds()).await;
 
@@ -70,4 +71,32 @@ async fn a_first_gateway_in_a_cluster_serves_and_says_what_the_readme_shows() {
         if seen == table(&shown()) { Ok(()) } else { Err(format!("{seen:#?}")) }
     })
     .await;
+
+    // The authority's key and the Envoy's: in Secrets, and nowhere else.
+    let secrets = cluster.kubectl(&["get", "secrets", "--all-namespaces", "--output", "json"]).await.expect_success();
+    let secrets: Value = serde_json::from_str(&secrets).expect("kubectl prints JSON");
+    let mut shown = vec![control_plane.process().lines().join("\n")];
+    for page in ["/debug/xds/dump", "/debug/xds/clients", "/debug/objects", "/metrics"] {
+        shown.push(control_plane.admin(page).await.text());
+    }
+    for kind in ["configmaps", "events", "leases", "gateways"] {
+        let printed = cluster.kubectl(&["get", kind, "--all-namespaces", "--output", "yaml"]).await;
+        shown.push(printed.expect_success());
+    }
+    let mut keys = 0;
+    for secret in secrets["items"].as_array().into_iter().flatten() {
+        let Some(key) = secret["data"]["tls.key"].as_str() else { continue };
+        keys += 1;
+        let pem: ByteString = serde_json::from_value(json!(key)).expect("base64");
+        let pem = String::from_utf8(pem.0).expect("PEM is text");
+        let lines = pem.lines().filter(|line| line.len() > 20 && !line.starts_with('-'));
+        for line in lines.chain([key]) {
+            assert!(
+                shown.iter().all(|text| !text.contains(line)),
+                "the key of {} is shown",
+                secret["metadata"]["name"]
+            );
+        }
+    }
+    assert!(keys == 2 && shown[0].contains("xDS response"), "{keys} keys");
 }

@@ -19,6 +19,7 @@ mod envoys;
 mod golden;
 mod grpc_client;
 mod kube_backends;
+mod kube_clocks;
 mod kube_cluster;
 mod kube_crds;
 mod kube_identity;

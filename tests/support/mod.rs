@@ -7,6 +7,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod envoy;
 pub mod envoy_gateway;
