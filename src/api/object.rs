@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Finding;
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
     TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
@@ -18,8 +19,12 @@ pub struct Observed {
     pub resource_version: String,
     /// `metadata.finalizers`.
     pub finalizers: Vec<String>,
+    /// `metadata.generation`; 0 when it has none.
+    pub generation: i64,
     /// `status`; null when there is none.
     pub status: serde_json::Value,
+    /// Why nothing can be made of the object, if nothing can: it was stored before the API server had our schema.
+    pub refused: Vec<Finding>,
 }
 
 macro_rules! objects {

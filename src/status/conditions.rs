@@ -315,6 +315,11 @@ fn object(report: &ObjectReport) -> Vec<Condition> {
         .filter(|problem| problem.severity() == Severity::Error && problem.reason != Reason::Conflicted)
         .collect();
     let mut conditions = vec![make.unless("Accepted", "Accepted", &errors)];
+    if errors.iter().any(|problem| problem.reason == Reason::SchemaViolation) {
+        // It could not be read, so that nothing else of it was looked at.
+        conditions.push(ready(&make, &conditions, &report.problems));
+        return conditions;
+    }
     match report.object.kind {
         Kind::TailscaleEndpoints => {
             let conflicts = with_reason(&report.problems, &[Reason::Conflicted]);

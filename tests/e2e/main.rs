@@ -26,6 +26,7 @@ mod kube_identity;
 mod kube_provision;
 mod kube_quickstart;
 mod kube_serve;
+mod kube_upgrade;
 mod mtls;
 mod permissions;
 mod process;
