@@ -10,7 +10,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::gateway::{command, run};
+use crate::support::{
+    gateway::{command, run},
+    tools::{build, repository},
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("it is UTF-8")
@@ -100,4 +103,17 @@ fn what_is_printed_goes_to_standard_output_and_what_failed_to_standard_error() {
     let output = to_full.stdout(full).stderr(Stdio::piped()).output().expect("started");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_check_that_the_image_makes_tells_a_static_program_from_another() {
+    let check =
+        |program: &Path| Command::new(repository().join("tools/static")).arg(program).output().expect("bash runs");
+    // Programs in Go are static; ours is when `make static` builds it.
+    let good = check(&build("etcd"));
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("is static"), "{}", text(&good.stdout));
+    let bad = check(Path::new(env!("CARGO_BIN_EXE_tailscale-gateway")));
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad.stdout));
+    assert!(text(&bad.stderr).contains("names a dynamic linker"), "{}", text(&bad.stderr));
 }
