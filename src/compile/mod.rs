@@ -212,7 +212,8 @@ impl Program for Compiler {
             | Kind::EndpointSlice
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::ReferenceGrant => Vec::new(),
+            | Kind::ReferenceGrant
+            | Kind::TailscaleGatewayRevision => Vec::new(),
             // What states facts comes before what looks them up: made on its own, and not when the first reader asks.
             Kind::Gateway => {
                 let mut roots = vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())];
