@@ -305,6 +305,10 @@ pub struct ExtensionConfig {
     /// changed endpoint costs no translation. Without it these go through the Envoy Gateway.
     #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_XDS", value_name = "HOST:PORT")]
     pub extension_xds: Option<HostPort>,
+    /// A folder that an Envoy Gateway without a cluster watches, for --source dir:PATH: a file for each of its Gateways with a
+    /// TailscaleGatewayRevision, by which it notices that what it is told has changed. With a cluster such objects are there.
+    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_REVISIONS", value_name = "DIR", requires = "extension_listen")]
+    pub extension_revisions: Option<PathBuf>,
 }
 
 impl ExtensionConfig {

@@ -3,6 +3,7 @@
 mod freshness;
 mod planning;
 mod programmed;
+mod revisions;
 
 use std::{
     sync::Arc,
@@ -16,7 +17,7 @@ use tokio::{
 };
 
 use self::{planning::Planning, programmed::Follower};
-use super::{AppError, Serving};
+use super::{AppError, Serving, extension::RevisionTeller};
 use crate::{
     bootstrap::HostPort,
     cli,
@@ -102,6 +103,13 @@ pub(super) async fn start(
     let mut planning = Planning::new(planner, plans, want_secrets);
     let began = Instant::now();
     let health = Health::default();
+    let revisions = revisions::start(
+        client.clone(),
+        leader.clone(),
+        health.subscribe(),
+        Arc::clone(&serving.metrics),
+        pipeline.published_hosted(),
+    );
     task::spawn(freshness::follow(
         health.subscribe(),
         Arc::clone(&serving.cache),
@@ -111,7 +119,9 @@ pub(super) async fn start(
     let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
     planning.begin(&first.changes);
+    revisions::tell_found(&revisions, &first.changes);
     let mut applied = pipeline.apply(first.changes);
+    revisions.tell(&applied);
     let _ = news.send(StatusNews::Observed(first.observed));
     let mut reports = std::mem::take(&mut applied.reports);
     pipeline.tell(&applied, &serving.metrics, began, compiling.elapsed());
@@ -126,7 +136,9 @@ pub(super) async fn start(
         let seen = Instant::now();
         compiling = Instant::now();
         planning.take(&update.changes);
+        revisions::tell_found(&revisions, &update.changes);
         let mut applied = pipeline.apply(update.changes);
+        revisions.tell(&applied);
         let _ = news.send(StatusNews::Observed(update.observed));
         reports.append(&mut applied.reports);
         pipeline.tell(&applied, &serving.metrics, seen, compiling.elapsed());
@@ -156,7 +168,7 @@ pub(super) async fn start(
 
     let (sender, batches) = mpsc::channel(1);
     let (want, wants) = watch::channel(pipeline.engine().wanted().clone());
-    task::spawn(feed(source, sender, wants, planning, news.clone()));
+    task::spawn(feed(source, sender, wants, planning, revisions.clone(), news.clone()));
     let after = move |pipeline: &Pipeline, applied: &mut Applied| {
         want.send_if_modified(|known| {
             let now = pipeline.engine().wanted();
@@ -165,6 +177,7 @@ pub(super) async fn start(
             known.clone_from(now);
             is_new
         });
+        revisions.tell(applied);
         if !applied.reports.is_empty() {
             let _ = news.send(StatusNews::Reported(std::mem::take(&mut applied.reports)));
         }
@@ -179,6 +192,7 @@ async fn feed(
     sender: mpsc::Sender<Batch>,
     mut wants: watch::Receiver<imbl::OrdSet<ObjectKey>>,
     mut planning: Planning,
+    revisions: RevisionTeller,
     news: mpsc::UnboundedSender<StatusNews>,
 ) {
     loop {
@@ -190,6 +204,7 @@ async fn feed(
                     let _ = news.send(StatusNews::Observed(update.observed));
                 }
                 planning.take(&update.changes);
+                revisions::tell_found(&revisions, &update.changes);
                 if !update.changes.is_empty() && sender.send(Batch { changes: update.changes, seen }).await.is_err() {
                     return;
                 }

@@ -3,13 +3,19 @@
 use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::task::{self, JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{self, JoinHandle},
+};
 
 use super::{AppError, Serving};
 use crate::{
     compile::{Hosting, XdsAddress},
     config::{ExtensionConfig, ExtensionListen, SourceSpec},
-    extension::{self, Bound, Calls, ServerOptions},
+    extension::{self, Bound, Calls, Found, RevisionFolder, RevisionNews, ServerOptions},
+    metrics::Metrics,
+    model::ObjectName,
+    pipeline::Applied,
     security::{self, ExtensionFiles},
     snapshot::Hosted,
 };
@@ -24,6 +30,66 @@ pub(super) struct Extension {
     pub(super) hosting: Hosting,
     /// The last calls.
     pub(super) calls: Arc<Calls>,
+    /// Where an Envoy Gateway without a cluster notices that it has to ask again.
+    pub(super) revisions: Option<FolderOfRevisions>,
+}
+
+/// A folder of revisions, and what was in it.
+pub(super) struct FolderOfRevisions {
+    folder: RevisionFolder,
+    found: Vec<(ObjectName, Found)>,
+}
+
+/// Whoever writes revisions hears from this what they should be.
+#[derive(Clone)]
+pub(super) struct RevisionTeller {
+    pub(super) news: mpsc::UnboundedSender<RevisionNews>,
+    hosted: Arc<ArcSwap<Hosted>>,
+}
+
+impl RevisionTeller {
+    /// Tells what `hosted` says, and whatever else.
+    pub(super) fn new(news: mpsc::UnboundedSender<RevisionNews>, hosted: Arc<ArcSwap<Hosted>>) -> Self {
+        Self { news, hosted }
+    }
+
+    /// Tells what applying some changes came to.
+    pub(super) fn tell(&self, applied: &Applied) {
+        if applied.hosted.is_empty() {
+            return;
+        }
+        let hosted = self.hosted.load();
+        let wanted = applied.hosted.iter().map(|gateway| (gateway.clone(), hosted.revision(gateway))).collect();
+        let _nobody_writes_any_more = self.news.send(RevisionNews::Wanted(wanted));
+    }
+}
+
+impl FolderOfRevisions {
+    fn open(config: &ExtensionConfig, source: &SourceSpec) -> Result<Option<Self>, AppError> {
+        let Some(path) = &config.extension_revisions else { return Ok(None) };
+        if *source == SourceSpec::Kubernetes {
+            return Err(AppError::RevisionsInCluster);
+        }
+        let failed = |source| AppError::ExtensionRevisions { path: path.clone(), source };
+        let (folder, found) = RevisionFolder::open(path).map_err(failed)?;
+        Ok(Some(Self { folder, found }))
+    }
+
+    /// Keeps its files as they should be. To be told of the first compilation before anything else: what nobody wants then is
+    /// removed.
+    pub(super) fn start(self, hosted: Arc<ArcSwap<Hosted>>, first: &Applied, metrics: Arc<Metrics>) -> RevisionTeller {
+        let (news, heard) = mpsc::unbounded_channel();
+        let teller = RevisionTeller::new(news, hosted);
+        for (gateway, found) in self.found {
+            let _it_is_heard = teller.news.send(RevisionNews::Found(gateway, found, 0));
+        }
+        teller.tell(first);
+        task::spawn(async move {
+            let (_always, may_write) = watch::channel(true);
+            extension::revisions::run::run(self.folder, heard, may_write, metrics).await;
+        });
+        teller
+    }
 }
 
 impl Extension {
@@ -38,6 +104,7 @@ impl Extension {
             (None, SourceSpec::Kubernetes) => ExtensionListen::IN_CLUSTER,
             (None, SourceSpec::Dir(_)) => ExtensionListen::Off,
         };
+        let revisions = FolderOfRevisions::open(config, source)?;
         let bound = match &listen {
             ExtensionListen::Off => return Ok(None),
             ExtensionListen::Tcp(address) => Bound::tcp(*address),
@@ -55,6 +122,7 @@ impl Extension {
             files,
             hosting: Hosting { xds },
             calls: Arc::default(),
+            revisions,
         }))
     }
 

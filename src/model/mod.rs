@@ -7,6 +7,7 @@ mod key;
 mod name;
 mod problem;
 mod report;
+mod revision;
 
 pub use infrastructure::{
     APPLIED_ANNOTATION, COMPONENT, COMPONENT_LABEL, GATEWAY_NAME_LABEL, MANAGED_BY, MANAGED_BY_LABEL, OwnedKey,
@@ -25,3 +26,4 @@ pub use report::{
     ClassReport, Details, EndpointDetails, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget,
     Programmed, Report, RouteReport, TargetDetails,
 };
+pub use revision::GatewayRevision;

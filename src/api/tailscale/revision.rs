@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::patterns;
-use crate::model::{GATEWAY_NAME_LABEL, Kind, MANAGED_BY, MANAGED_BY_LABEL, ObjectName, gateway_label};
+use crate::model::{
+    GATEWAY_NAME_LABEL, GatewayRevision, Kind, MANAGED_BY, MANAGED_BY_LABEL, ObjectName, gateway_label,
+};
 
 /// What an Envoy Gateway is told by us about one of its Gateways, as one word that changes with it.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -69,32 +71,24 @@ fn ancestors(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// What stands in an object that this program has written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrittenRevision {
-    /// The revision.
-    pub revision: u128,
-    /// `metadata.uid` of the Gateway, its owner; nothing without a cluster.
-    pub owner: Option<String>,
-}
-
 impl TailscaleGatewayRevision {
     /// The object for a Gateway.
-    pub fn of(gateway: &ObjectName, written: &WrittenRevision) -> Self {
+    pub fn of(gateway: &ObjectName, revision: &GatewayRevision) -> Self {
         let target = RevisionTarget {
             group: Kind::Gateway.group().to_owned(),
             kind: Kind::Gateway.as_str().to_owned(),
             name: gateway.name.to_string(),
         };
-        let revision = format!("{:032x}", written.revision);
-        let mut object = Self::new(&gateway.name, TailscaleGatewayRevisionSpec { target_refs: vec![target], revision });
+        let number = format!("{:032x}", revision.number);
+        let spec = TailscaleGatewayRevisionSpec { target_refs: vec![target], revision: number };
+        let mut object = Self::new(&gateway.name, spec);
         object.metadata.namespace = Some(gateway.namespace.to_string());
         object.metadata.labels = Some(
             [(MANAGED_BY_LABEL, MANAGED_BY.to_owned()), (GATEWAY_NAME_LABEL, gateway_label(&gateway.name))]
                 .map(|(key, value)| (key.to_owned(), value))
                 .into(),
         );
-        object.metadata.owner_references = written.owner.as_ref().map(|uid| vec![owner(gateway, uid)]);
+        object.metadata.owner_references = revision.owner.as_ref().map(|uid| vec![owner(gateway, uid)]);
         object
     }
 
@@ -104,22 +98,18 @@ impl TailscaleGatewayRevision {
         labels.and_then(|labels| labels.get(MANAGED_BY_LABEL)).is_some_and(|manager| manager == MANAGED_BY)
     }
 
-    /// What was written; nothing when it is not as this program writes it.
-    pub fn written(&self) -> Option<WrittenRevision> {
+    /// What it says; nothing when it is not as this program writes it.
+    pub fn revision(&self) -> Option<GatewayRevision> {
         let gateway = ObjectName::new(self.metadata.namespace.as_deref()?, self.metadata.name.as_deref()?);
-        let revision = u128::from_str_radix(&self.spec.revision, 16).ok()?;
+        let number = u128::from_str_radix(&self.spec.revision, 16).ok()?;
         let owners = self.metadata.owner_references.as_deref().unwrap_or_default();
-        let owner = owners.iter().find(|owner| owner.kind == Kind::Gateway.as_str()).map(|owner| owner.uid.clone());
-        let written = WrittenRevision { revision, owner };
-        let whole = Self::of(&gateway, &written);
-        let has_labels = |theirs: &Self| {
-            let labels = whole.metadata.labels.iter().flatten();
-            labels
-                .into_iter()
-                .all(|(key, value)| theirs.metadata.labels.as_ref().and_then(|all| all.get(key)) == Some(value))
-        };
+        let owner = owners.iter().find(|owner| owner.kind == Kind::Gateway.as_str());
+        let revision = GatewayRevision { number, owner: owner.map(|owner| owner.uid.as_str().into()) };
+        let whole = Self::of(&gateway, &revision);
+        let labels = self.metadata.labels.clone().unwrap_or_default();
+        let is_labelled = whole.metadata.labels.iter().flatten().all(|(label, value)| labels.get(label) == Some(value));
         let is_owned = whole.metadata.owner_references.iter().flatten().all(|owner| owners.contains(owner));
-        (whole.spec == self.spec && has_labels(self) && is_owned).then_some(written)
+        (whole.spec == self.spec && is_labelled && is_owned).then_some(revision)
     }
 }
 

@@ -168,5 +168,5 @@ pub(super) fn pointer(gateway: &ObjectName, xds: &XdsAddress) -> Pointer {
         }),
         ..common(protocol)
     };
-    Pointer { name: name.into(), cluster: message.encode_to_vec().into(), secrets: Vec::new() }
+    Pointer { name: name.into(), cluster: message.encode_to_vec().into(), secrets: Vec::new(), secrets_version: 0 }
 }

@@ -14,7 +14,7 @@ use tailscale_gateway_proto::{
 
 use super::cluster::pointer;
 use crate::{
-    api::TailscaleEndpoints,
+    api::{Gateway, TailscaleEndpoints},
     compile::{
         GatewayListeners, ListenerSpec, OutputKey, Settings, World, cluster::endpoint_target, hostname,
         matching::MatchPrecedence, route::RouteEntry, scope::ScopedEndpoint, secret, table::endpoint_entry,
@@ -54,6 +54,7 @@ pub(in crate::compile) fn gateway(
     let hosting = settings.hosting.as_ref()?;
     Some(Arc::new(HostedGateway {
         name: name.clone(),
+        uid: world.object::<Gateway>(name).and_then(|gateway| gateway.metadata.uid.as_deref().map(Into::into)),
         listeners: listeners.served().map(|spec| listener(name, &listeners, spec, &endpoints)).collect(),
         clusters: clusters.into(),
         pointer: hosting.xds.as_ref().map(|xds| pointer(name, xds)),
