@@ -1,6 +1,7 @@
 //! Wiring with a Kubernetes API server.
 
 mod freshness;
+mod hosted;
 mod planning;
 mod programmed;
 mod revisions;
@@ -16,11 +17,12 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use self::{planning::Planning, programmed::Follower};
+use self::{hosted::HostedCertificates, planning::Planning, programmed::Follower};
 use super::{AppError, Serving, extension::RevisionTeller};
 use crate::{
     bootstrap::HostPort,
     cli,
+    compile::HostingIdentity,
     config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
     kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
@@ -58,9 +60,10 @@ impl Cluster {
     }
 }
 
-/// The chart's Service.
-fn service_address(namespace: &str) -> HostPort {
-    HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 }
+/// Where Envoys find the xDS port: as the flag says, else the chart's Service.
+pub(super) fn xds_address(config: &ClusterConfig, namespace: &str) -> HostPort {
+    let service = || HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 };
+    config.xds_address.clone().unwrap_or_else(service)
 }
 
 /// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
@@ -71,6 +74,7 @@ pub(super) async fn start(
     serve: &ServeConfig,
     cluster: Cluster,
     certificates: Option<ClusterCertificates>,
+    identity: Option<HostingIdentity>,
 ) -> JoinHandle<()> {
     let Cluster { client, namespace, lease } = cluster;
     let (lead, leader) = watch::channel(false);
@@ -94,12 +98,15 @@ pub(super) async fn start(
     let (plans, planned) = mpsc::unbounded_channel();
     let config = &serve.cluster;
     let planner = Planner::new(operator::Settings {
-        xds: config.xds_address.clone().unwrap_or_else(|| service_address(&namespace)),
+        xds: xds_address(config, &namespace),
         server_name: Some(serve.identity.asked_for().into()),
         envoy_image: config.envoy_image.as_str().into(),
         own_image: config.own_image.as_deref().map(Into::into),
         privileged_ports: serve.compile.privileged_ports,
     });
+    let want_secrets = Arc::new(want_secrets);
+    let certificates_of_hosted =
+        HostedCertificates::new(identity, pipeline.published_hosted(), Arc::clone(&want_secrets));
     let mut planning = Planning::new(planner, plans, want_secrets);
     let began = Instant::now();
     let health = Health::default();
@@ -121,7 +128,7 @@ pub(super) async fn start(
     planning.begin(&first.changes);
     revisions::tell_found(&revisions, &first.changes);
     let mut applied = pipeline.apply(first.changes);
-    revisions.tell(&applied);
+    let mut touched = std::mem::take(&mut applied.hosted);
     let _ = news.send(StatusNews::Observed(first.observed));
     let mut reports = std::mem::take(&mut applied.reports);
     pipeline.tell(&applied, &serving.metrics, began, compiling.elapsed());
@@ -138,12 +145,15 @@ pub(super) async fn start(
         planning.take(&update.changes);
         revisions::tell_found(&revisions, &update.changes);
         let mut applied = pipeline.apply(update.changes);
-        revisions.tell(&applied);
+        touched.append(&mut applied.hosted);
         let _ = news.send(StatusNews::Observed(update.observed));
         reports.append(&mut applied.reports);
         pipeline.tell(&applied, &serving.metrics, seen, compiling.elapsed());
     }
     let _ = news.send(StatusNews::Reported(reports));
+    // Not before: what is wanted without the Secrets is not what will be.
+    revisions.tell(&touched);
+    certificates_of_hosted.tell(&touched);
     serving.set_ready();
 
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
@@ -177,7 +187,8 @@ pub(super) async fn start(
             known.clone_from(now);
             is_new
         });
-        revisions.tell(applied);
+        revisions.tell(&applied.hosted);
+        certificates_of_hosted.tell(&applied.hosted);
         if !applied.reports.is_empty() {
             let _ = news.send(StatusNews::Reported(std::mem::take(&mut applied.reports)));
         }

@@ -41,7 +41,7 @@ pub(super) async fn start(
     task::spawn(feed(source, sender, known));
     let after = move |_: &Pipeline, applied: &mut Applied| {
         if let Some(revisions) = &revisions {
-            revisions.tell(applied);
+            revisions.tell(&applied.hosted);
         }
     };
     task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), after, serving.on_panic()));

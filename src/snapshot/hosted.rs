@@ -45,7 +45,7 @@ pub struct HostedGateway {
     /// The clusters that routes of its listeners name, sorted.
     pub clusters: Arc<[Arc<str>]>,
     /// What its Envoys need to ask this control plane themselves; nothing when they do not.
-    pub pointer: Option<Pointer>,
+    pub pointer: Option<Arc<Pointer>>,
     /// The authorities that HTTPS targets are checked against, when its Envoys do not ask for them themselves: an encoded
     /// `envoy.extensions.transport_sockets.tls.v3.Secret` and its name.
     pub authorities: Option<(Arc<str>, Bytes)>,

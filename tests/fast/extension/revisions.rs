@@ -16,8 +16,8 @@ use tailscale_gateway::{
         Found, RevisionFolder, RevisionNews, Revisions, revisions::PEACE, revisions::Step, revisions::run::run,
     },
     metrics::Metrics,
-    model::{GatewayRevision, ObjectName},
-    snapshot::{Hosted, SnapshotCache},
+    model::{GatewayRevision, Kind, ObjectKey, ObjectName},
+    snapshot::{Hosted, SnapshotCache, TypeUrl},
     source::FileWorld,
     store::Change,
 };
@@ -27,9 +27,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::{
-    extension_cases::{Case, Played, cases},
-    wait::until,
+use crate::{
+    api::accepted,
+    support::{
+        extension_cases::{Case, Played, cases},
+        tls::Authority,
+        wait::until,
+    },
 };
 
 fn gateway(name: &str) -> ObjectName {
@@ -357,6 +361,55 @@ fn a_revision_changes_with_what_hooks_put_in_and_not_with_what_envoys_fetch_from
     }
 }
 
+/// The golden file whose Gateway has a certificate for our xDS.
+fn with_a_certificate() -> Case {
+    cases().into_iter().find(|case| case.name == "pointer-with-a-certificate.yaml").unwrap()
+}
+
+#[test]
+fn another_certificate_for_our_xds_is_another_revision_and_none_is_no_way_there() {
+    let case = with_a_certificate();
+    let mut played = case.play();
+    let at_first = number(&played);
+    let certificate = |part: &str, text: &str| -> Change {
+        let mut world = FileWorld::new();
+        world.load(Path::new("case.yaml"), case.input.as_bytes());
+        let secret = world.objects().find(|object| object.kind() == Kind::Secret).unwrap();
+        let mut json = secret.to_json();
+        json["stringData"] = serde_json::json!({ part: text });
+        Change::Upsert(accepted(Kind::Secret, json))
+    };
+    let authority = Authority::new();
+    let names = |played: &Played| {
+        let gateway = Arc::clone(played.hosted().gateway(&gateway("eg")).unwrap());
+        let secrets = gateway.pointer.iter().flat_map(|pointer| &pointer.secrets);
+        secrets.map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&played), ["tailscale-xds/default/eg", "tailscale-xds/default/eg/authorities"]);
+    assert!(!format!("{:?}", played.hosted()).contains("PRIVATE KEY"));
+
+    // Other authorities, as when these are rotated.
+    let touched = played.pipeline.apply([certificate("ca.crt", &authority.pem())]).hosted;
+    assert_eq!(touched.into_iter().collect::<Vec<_>>(), [gateway("eg")]);
+    let rotated = number(&played);
+    assert_ne!(rotated, at_first);
+    // What can not be used is as good as none: no cluster asks us, and what it needs comes with it.
+    played.pipeline.apply([certificate("tls.crt", &authority.pem())]);
+    assert_eq!(names(&played), [""; 0]);
+    let hosted = played.hosted();
+    let clusters = &hosted.gateway(&gateway("eg")).unwrap().clusters;
+    assert!(!clusters.is_empty());
+    for name in &**clusters {
+        assert!(!hosted.cluster(&gateway("eg"), name).unwrap().points, "{name}");
+    }
+    played.pipeline.apply([Change::Remove(ObjectKey::new(Kind::Secret, ObjectName::new("system", "xds.default.eg")))]);
+    let without = number(&played);
+    assert!(without.is_some() && without != at_first && without != rotated);
+    assert_eq!(played.cache.current(&gateway("eg")).view(TypeUrl::Endpoints).iter().count(), 0, "nobody asks for them");
+    played.pipeline.apply(objects(&case.input));
+    assert_eq!(number(&played), at_first);
+}
+
 #[test]
 fn a_gateway_that_nothing_is_put_into_has_no_revision() {
     let mut played = Case::of(MANIFESTS).play();
@@ -386,9 +439,14 @@ fn a_gateway_that_nothing_is_put_into_has_no_revision() {
 
 #[test]
 fn a_change_touches_the_gateways_that_it_concerns_and_no_others() {
-    let other =
-        MANIFESTS.replace("name: eg }", "name: other }").replace("name: user", "name: theirs").replace("class", "x");
-    let mut played = Case::of(&format!("{MANIFESTS}---\n{}", other.replace("# Xds: 127.0.0.1:18000\n", ""))).play();
+    // Another Gateway and its TailscaleGateway.
+    let documents: Vec<&str> = MANIFESTS.split("---\n").collect();
+    let other = [documents[1], documents[3]].join("---\n");
+    let other = other
+        .replace("name: eg }\nspec", "name: other }\nspec")
+        .replace("gatewayRef: { name: eg }", "gatewayRef: { name: other }");
+    let mut played = Case::of(&format!("{MANIFESTS}---\n{other}")).play();
+    assert!(played.hosted().revision(&gateway("other")).is_some());
     let address = MANIFESTS.replace("127.0.0.1:8090", "127.0.0.2:8095");
     let touched = played.pipeline.apply(objects(&address)).hosted;
     assert_eq!(touched.into_iter().collect::<Vec<_>>(), [], "that goes by EDS");
