@@ -24,10 +24,11 @@ use tailscale_gateway_proto::{
         },
         extensions::{
             transport_sockets::tls::v3::{
-                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsParameters,
                 UpstreamTlsContext,
                 common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
                 subject_alt_name_matcher::SanType,
+                tls_parameters::TlsProtocol,
             },
             upstreams::http::v3::{
                 HttpProtocolOptions,
@@ -263,7 +264,8 @@ pub(super) fn assignment(name: &ClusterName, target: &EndpointTarget, names_host
     }
 }
 
-/// TLS towards a target, its name checked against the certificate; with a certificate of one's own if there is one.
+/// TLS towards a target, its name checked against the certificate. With a certificate of one's own it is towards our xDS, which
+/// takes TLS 1.3 alone: more than what Envoy offers as a client unless it is told to.
 pub(super) fn tls_socket(
     host: &Host,
     http2: bool,
@@ -290,6 +292,11 @@ pub(super) fn tls_socket(
         sni,
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: if http2 { vec!["h2".to_owned()] } else { Vec::new() },
+            tls_params: own.is_some().then(|| TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv13 as i32,
+                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+                ..Default::default()
+            }),
             tls_certificate_sds_secret_configs: own.into_iter().collect(),
             validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
             ..Default::default()

@@ -294,7 +294,7 @@ async fn without_a_cluster_an_envoy_gateway_is_told_by_files() {
     assert!(object.is_ours() && object.revision().is_some(), "{first}");
 
     // Without a way to our xDS an address goes through the Envoy Gateway.
-    manifests.write("machines.yaml", &machines("127.0.0.1:8002", "5s"));
+    manifests.write("machines.yaml", machines("127.0.0.1:8002", "5s"));
     let second = until("another revision", async || {
         read(&file).and_then(|text| if text == first { Err(text) } else { Ok(text) })
     })
@@ -550,6 +550,8 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     assert_eq!(kinds, BTreeSet::from([TypeUrl::Endpoints.as_str()]));
 
     // Another certificate is something to translate again for.
+    let shown = certificate(&envoy.config_dump().await, pointer);
+    assert!(shown.is_some());
     let (old, _) = material("xds.default.eg").await;
     cluster.kubectl(&["delete", "secret", "xds.default.eg", "--namespace", "system"]).await.expect_success();
     until("another certificate to be told", async || {
@@ -560,7 +562,7 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     .await;
     until_told(&cluster, &control, "eg").await;
     played.translate().await;
-    envoy.wait_for_stat(&format!("cluster.{pointer}.client_ssl_socket_factory.ssl_context_update_by_sds"), 2).await;
+    envoy.wait_for_config("the other certificate", |config| certificate(config, pointer) != shown).await;
     until_answered("the second machine still", &request, |response| response.text().contains("second")).await;
 
     // No key is shown to anybody.
@@ -580,6 +582,13 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     .await;
     assert!(api.get_opt("xds.default.eg").await.expect("the API server answers").is_some());
     assert!(control.terminate().await.success());
+}
+
+/// Which version of a secret an Envoy has.
+fn certificate(config: &Value, name: &str) -> Option<String> {
+    let parts = config["configs"].as_array()?.iter();
+    let mut secrets = parts.filter_map(|part| part["dynamic_active_secrets"].as_array()).flatten();
+    secrets.find(|secret| secret["name"] == name)?["version_info"].as_str().map(str::to_owned)
 }
 
 /// How a stream ends that shows a certificate and asks for a Gateway's configuration.

@@ -484,7 +484,7 @@ fn an_object_says_what_was_written_and_nothing_when_somebody_has_changed_it() {
     assert_eq!(changed("/spec/targetRefs/0/name", "other".into()), (true, None));
     assert_eq!(changed("/metadata/ownerReferences/0/name", "other".into()), (true, None));
     assert_eq!(changed("/metadata/labels/gateway.networking.k8s.io~1gateway-name", "other".into()), (true, None));
-    assert_eq!(changed("/metadata/labels/app.kubernetes.io~1managed-by", "other".into()).0, false);
+    assert!(!changed("/metadata/labels/app.kubernetes.io~1managed-by", "other".into()).0);
     assert_eq!(changed("/spec/revision", "aa".into()), (true, None), "written in another way");
 }
 
