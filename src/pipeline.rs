@@ -17,7 +17,7 @@ use crate::{
     compile::{Compiler, Made, OutputKey},
     metrics::Metrics,
     model::{ObjectKey, ObjectName, Problem, Reason, Report, Severity},
-    snapshot::{Hosted, SnapshotCache, TypeUrl, ViewChange},
+    snapshot::{Hosted, HostedChange, HostedRoute, SnapshotCache, TypeUrl, ViewChange},
     store::{Change, Commit, Engine},
 };
 
@@ -113,6 +113,9 @@ impl Pipeline {
         let mut hosted: Option<Hosted> = None;
         for (key, value) in changed {
             if let Some(change) = key.hosted(value.as_ref()) {
+                if let HostedChange::Route(route, new) = &change {
+                    self.renew_hosted(route, new.as_deref(), &mut applied);
+                }
                 hosted.get_or_insert_with(|| (**self.hosted.load()).clone()).apply(change);
             } else if let Some((gateway, change)) = key.served(value.as_ref()) {
                 *applied.resources.entry(change.type_url).or_default() += 1;
@@ -161,13 +164,25 @@ impl Pipeline {
             Some(report) => self.reports.insert(object, Arc::clone(report)),
             None => self.reports.remove(&object),
         };
-        let before: BTreeSet<&Problem> = old.iter().flat_map(|report| report.problems()).collect();
-        let after: BTreeSet<&Problem> = report.iter().flat_map(|report| report.problems()).collect();
-        for problem in before.difference(&after) {
+        let before = old.iter().flat_map(|report| report.problems()).collect();
+        let after = report.iter().flat_map(|report| report.problems()).collect();
+        self.renew_problems(&before, &after, applied);
+    }
+
+    /// The same for a route of another controller's Gateway, which has no report: no status of ours tells of it.
+    fn renew_hosted(&mut self, route: &ObjectKey, new: Option<&HostedRoute>, applied: &mut Applied) {
+        let hosted = self.hosted.load_full();
+        let before = hosted.route(route).into_iter().flat_map(|old| &old.problems).collect();
+        let after = new.into_iter().flat_map(|new| &new.problems).collect();
+        self.renew_problems(&before, &after, applied);
+    }
+
+    fn renew_problems(&mut self, before: &BTreeSet<&Problem>, after: &BTreeSet<&Problem>, applied: &mut Applied) {
+        for problem in before.difference(after) {
             applied.solved += 1;
             *self.counts.entry(problem.reason).or_default() -= 1;
         }
-        for problem in after.difference(&before) {
+        for problem in after.difference(before) {
             applied.problems.push((*problem).clone());
             *self.counts.entry(problem.reason).or_default() += 1;
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
-    TailscaleService, TailscaleServices, TailscaleTailnet,
+    ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
+    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
+    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 
@@ -68,6 +68,10 @@ objects! {
     GatewayClass(GatewayClass),
     Gateway(Gateway),
     HttpRoute(HttpRoute),
+    GrpcRoute(GrpcRoute),
+    TlsRoute(TlsRoute),
+    TcpRoute(TcpRoute),
+    UdpRoute(UdpRoute),
     ReferenceGrant(ReferenceGrant),
     Namespace(Namespace),
     Service(Service),

@@ -8,11 +8,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, ReferenceGrant, Secret,
-    Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
-    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object,
+    ParentReference, PassingRouteRule, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
+    TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     explain::{explain, shown},
-    gateway_api::{gateway_rules, route_rules},
+    gateway_api::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules},
     path::FieldPath,
     schema::schema,
     tailscale::PARAMETERS_RULES,
@@ -259,6 +260,20 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
             route_rules(&route.spec).into_iter().for_each(|(field, message)| found.refuse(field, message));
             route.into()
         }
+        Kind::GrpcRoute => {
+            let route = read::<GrpcRoute>(value, found)?;
+            grpc_route_rules(&route.spec).into_iter().for_each(|(field, message)| found.refuse(field, message));
+            route.into()
+        }
+        Kind::TlsRoute => {
+            passing(read::<TlsRoute>(value, found)?, |route| (&route.spec.parent_refs, &route.spec.rules), found)
+        }
+        Kind::TcpRoute => {
+            passing(read::<TcpRoute>(value, found)?, |route| (&route.spec.parent_refs, &route.spec.rules), found)
+        }
+        Kind::UdpRoute => {
+            passing(read::<UdpRoute>(value, found)?, |route| (&route.spec.parent_refs, &route.spec.rules), found)
+        }
         Kind::ReferenceGrant => read::<ReferenceGrant>(value, found)?.into(),
         Kind::Namespace => name_label(read(value, found)?).into(),
         Kind::Service => read::<Service>(value, found)?.into(),
@@ -287,6 +302,17 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
         Kind::TailscaleService => read::<TailscaleService>(value, found)?.into(),
         Kind::TailscaleServices => read::<TailscaleServices>(value, found)?.into(),
     })
+}
+
+/// Applies the rules of routes that hand on connections or datagrams.
+fn passing<T: Into<Object>>(
+    route: T,
+    parts: impl FnOnce(&T) -> (&[ParentReference], &[PassingRouteRule]),
+    found: &mut Found,
+) -> Object {
+    let (parents, rules) = parts(&route);
+    passing_route_rules(parents, rules).into_iter().for_each(|(field, message)| found.refuse(field, message));
+    route.into()
 }
 
 /// Reads a typed object; without its `status` when that is what can not be read.

@@ -40,7 +40,9 @@ pub use hosted::{Hosting, XdsAddress};
 pub use matching::MatchPrecedence;
 
 use crate::{
-    model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName},
+    model::{
+        ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName, Traffic, hosted_cluster_key,
+    },
     snapshot::{HostedChange, HostedCluster, HostedGateway, HostedRoute, Resource, Segment, TypeUrl, ViewChange},
     store::{Output, Program, View},
 };
@@ -105,8 +107,8 @@ pub enum OutputKey {
     HostedGateway(ObjectName),
     /// Published: a route of such a Gateway.
     HostedRoute(ObjectKey),
-    /// Published: a cluster for such a Gateway's Envoys.
-    HostedCluster(ObjectName, ClusterName),
+    /// Published: a cluster for such a Gateway's Envoys, and what they send there.
+    HostedCluster(ObjectName, ClusterName, Traffic),
     /// Served: its endpoints.
     HostedEndpoints(ObjectName, ClusterName),
     /// What was found about an object.
@@ -213,6 +215,11 @@ impl Program for Compiler {
             | Kind::Secret
             | Kind::ConfigMap
             | Kind::ReferenceGrant => Vec::new(),
+            Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
+                let mut roots = vec![OutputKey::Report(object.clone())];
+                roots.extend(self.settings.hosting.is_some().then(|| OutputKey::HostedRoute(object.clone())));
+                roots
+            }
             // What states facts comes before what looks them up: made on its own, and not when the first reader asks.
             Kind::Gateway => {
                 let mut roots = vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())];
@@ -257,9 +264,9 @@ impl Program for Compiler {
             OutputKey::HostedGateway(name) => {
                 Output::plain(Made::HostedGateway(hosted::gateway(&self.settings, name, world)))
             }
-            OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(&route.name, world))),
-            OutputKey::HostedCluster(gateway, name) => {
-                Output::plain(Made::HostedCluster(hosted::cluster(&self.settings, gateway, name, world)))
+            OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(route, world))),
+            OutputKey::HostedCluster(gateway, name, traffic) => {
+                Output::plain(Made::HostedCluster(hosted::cluster(&self.settings, gateway, name, *traffic, world)))
             }
             OutputKey::HostedEndpoints(_, name) => resource(hosted::endpoints(name, world)),
             OutputKey::Report(object) => {
@@ -309,13 +316,14 @@ impl OutputKey {
             (OutputKey::HostedRoute(key), Some(Made::HostedRoute(made))) => {
                 Some(HostedChange::Route(key.clone(), made.clone()))
             }
-            (OutputKey::HostedCluster(gateway, name), Some(Made::HostedCluster(made))) => {
-                Some(HostedChange::Cluster(gateway.clone(), name.to_string().into(), made.clone()))
+            (OutputKey::HostedCluster(gateway, name, traffic), Some(Made::HostedCluster(made))) => {
+                let key = hosted_cluster_key(name, *traffic);
+                Some(HostedChange::Cluster(gateway.clone(), key.into(), made.clone()))
             }
             (OutputKey::HostedGateway(name), _) => Some(HostedChange::Gateway(name.clone(), None)),
             (OutputKey::HostedRoute(key), _) => Some(HostedChange::Route(key.clone(), None)),
-            (OutputKey::HostedCluster(gateway, name), _) => {
-                Some(HostedChange::Cluster(gateway.clone(), name.to_string().into(), None))
+            (OutputKey::HostedCluster(gateway, name, traffic), _) => {
+                Some(HostedChange::Cluster(gateway.clone(), hosted_cluster_key(name, *traffic).into(), None))
             }
             _ => None,
         }

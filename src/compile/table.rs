@@ -28,7 +28,9 @@ use crate::{
         HttpRouteFilter, HttpRouteFilterType, HttpRouteMatch, HttpRouteRule, HttpUrlRewriteFilter, PathMatchType,
         TailscaleEndpoints,
     },
-    model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Problem, RouteTableName, endpoint_route_name},
+    model::{
+        ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Problem, RouteTableName, Traffic, endpoint_route_name,
+    },
     snapshot::{Resource, Segment, TypeUrl},
 };
 
@@ -60,7 +62,7 @@ pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &m
     let Some(route) = world.object::<HttpRoute>(name) else { return Entries::default() };
     let key = ObjectKey::new(Kind::HttpRoute, name.clone());
     let context = RouteContext::of(table);
-    let mut backends = Resolver { key: &key, world, named: BTreeMap::new() };
+    let mut backends = Resolver { key: &key, world, named: BTreeMap::new(), traffic: Traffic::Http };
     let compiled = compile_route(&route, &key, &context, &mut backends);
     let Resolver { named, .. } = backends;
     for (text, cluster) in named {

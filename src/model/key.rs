@@ -11,6 +11,14 @@ pub enum Kind {
     Gateway,
     /// `gateway.networking.k8s.io/v1` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io/v1` GRPCRoute.
+    GrpcRoute,
+    /// `gateway.networking.k8s.io/v1` (or `v1alpha3`, `v1alpha2`) TLSRoute.
+    TlsRoute,
+    /// `gateway.networking.k8s.io/v1` (or `v1alpha2`) TCPRoute.
+    TcpRoute,
+    /// `gateway.networking.k8s.io/v1` (or `v1alpha2`) UDPRoute.
+    UdpRoute,
     /// `gateway.networking.k8s.io/v1beta1` (or `v1`) ReferenceGrant.
     ReferenceGrant,
     /// `v1` Namespace (cluster-scoped).
@@ -48,10 +56,14 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 21] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
+        Kind::GrpcRoute,
+        Kind::TlsRoute,
+        Kind::TcpRoute,
+        Kind::UdpRoute,
         Kind::ReferenceGrant,
         Kind::Namespace,
         Kind::Service,
@@ -72,6 +84,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => GATEWAY_API,
+            Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => GATEWAY_API,
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap => "",
             Kind::EndpointSlice => "discovery.k8s.io",
             _ => OURS,
@@ -82,6 +95,9 @@ impl Kind {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => &["v1", "v1beta1"],
+            Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
+            Kind::GrpcRoute => &["v1"],
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice => &["v1"],
             _ => &["v1alpha1"],
         }
@@ -93,6 +109,10 @@ impl Kind {
             Kind::GatewayClass => "GatewayClass",
             Kind::Gateway => "Gateway",
             Kind::HttpRoute => "HTTPRoute",
+            Kind::GrpcRoute => "GRPCRoute",
+            Kind::TlsRoute => "TLSRoute",
+            Kind::TcpRoute => "TCPRoute",
+            Kind::UdpRoute => "UDPRoute",
             Kind::ReferenceGrant => "ReferenceGrant",
             Kind::Namespace => "Namespace",
             Kind::Service => "Service",
@@ -116,6 +136,10 @@ impl Kind {
             Kind::GatewayClass => "gatewayclasses",
             Kind::Gateway => "gateways",
             Kind::HttpRoute => "httproutes",
+            Kind::GrpcRoute => "grpcroutes",
+            Kind::TlsRoute => "tlsroutes",
+            Kind::TcpRoute => "tcproutes",
+            Kind::UdpRoute => "udproutes",
             Kind::ReferenceGrant => "referencegrants",
             Kind::Namespace => "namespaces",
             Kind::Service => "services",
@@ -143,7 +167,11 @@ impl Kind {
     pub fn has_our_status(self) -> bool {
         !matches!(
             self,
-            Kind::ReferenceGrant
+            Kind::GrpcRoute
+                | Kind::TlsRoute
+                | Kind::TcpRoute
+                | Kind::UdpRoute
+                | Kind::ReferenceGrant
                 | Kind::Namespace
                 | Kind::Service
                 | Kind::EndpointSlice

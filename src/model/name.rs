@@ -57,6 +57,39 @@ impl fmt::Display for ClusterName {
     }
 }
 
+/// What Envoys of a foreign Gateway send to a cluster: it decides how the cluster speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Traffic {
+    /// Requests of HTTP.
+    Http,
+    /// Requests of gRPC: HTTP/2, whatever else the endpoint speaks.
+    Grpc,
+    /// Connections: bytes, inside TLS where the endpoint asks for it.
+    Connections,
+    /// Connections whose bytes are their clients' TLS already.
+    Passthrough,
+    /// Datagrams.
+    Datagrams,
+}
+
+impl Traffic {
+    /// Whether it is HTTP of some kind.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Grpc)
+    }
+}
+
+/// The key of what is made of a cluster for Envoys of a foreign Gateway. No Envoy sees it.
+pub fn hosted_cluster_key(cluster: &ClusterName, traffic: Traffic) -> String {
+    match traffic {
+        Traffic::Http => cluster.to_string(),
+        Traffic::Grpc => format!("{cluster} for gRPC"),
+        Traffic::Connections => format!("{cluster} for connections"),
+        Traffic::Passthrough => format!("{cluster} for TLS connections"),
+        Traffic::Datagrams => format!("{cluster} for datagrams"),
+    }
+}
+
 /// A route table (RouteConfiguration): one for each HTTP port of a Gateway, one for each of its HTTPS listeners.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteTableName {
@@ -152,6 +185,12 @@ pub const FOREIGN_AUTHORITIES: &str = "tailscale-gateway/authorities";
 pub fn foreign_rule_name(route: &ObjectKey, rule: usize) -> String {
     let ObjectKey { kind, name: ObjectName { namespace, name } } = route;
     format!("{}/{namespace}/{name}/rule/{rule}", kind.as_str().to_ascii_lowercase())
+}
+
+/// What an Envoy Gateway calls the one cluster of a TLSRoute, TCPRoute or UDPRoute, which is for all of its rules.
+pub fn foreign_passing_name(route: &ObjectKey) -> String {
+    let ObjectKey { kind, name: ObjectName { namespace, name } } = route;
+    format!("{}/{namespace}/{name}/rule/-1", kind.as_str().to_ascii_lowercase())
 }
 
 /// What an Envoy Gateway calls the cluster of a mirror: the place of its filter stands behind the rule.

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::OrdMap;
+use foldhash::fast::RandomState;
+use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::model::{Kind, ObjectKey, ObjectName, Problem};
@@ -17,7 +18,8 @@ pub struct Hosted {
     gateways: OrdMap<ObjectName, Arc<HostedGateway>>,
     clusters: OrdMap<(ObjectName, Arc<str>), Arc<HostedCluster>>,
     routes: OrdMap<ObjectKey, Arc<HostedRoute>>,
-    rules: OrdMap<Arc<str>, Arc<HostedRule>>,
+    /// By hash: of each of a Gateway's clusters and routes it is asked whether it is one of these.
+    rules: GenericHashMap<Arc<str>, Arc<HostedRule>, RandomState, DefaultSharedPtr>,
 }
 
 /// One difference to it; nothing in place of a value takes it out.
@@ -115,6 +117,9 @@ pub struct HostedRule {
     pub gateways: Arc<[ObjectName]>,
     /// The one cluster that takes every request of it, if there is one.
     pub alone: Option<Arc<str>>,
+    /// An encoded `envoy.config.cluster.v3.Cluster` that several endpoints share, in place of `alone`: of what goes there, an
+    /// Envoy Gateway can not divide more.
+    pub mixture: Option<Bytes>,
     /// What takes a share, if not one cluster takes all.
     pub shares: Vec<HostedShare>,
     /// The sum of the weights of the backends that are not ours, to be multiplied by `factor`.
@@ -239,10 +244,13 @@ impl Hosted {
             put(&mut hash, gateway.pointer.as_ref().map_or(&[], |pointer| &pointer.cluster));
             clusters.extend(gateway.clusters.iter());
         }
-        for (name, rule) in self.rules.iter().filter(|(_, rule)| rule.gateways.contains(gateway)) {
+        let mut rules: Vec<_> = self.rules.iter().filter(|(_, rule)| rule.gateways.contains(gateway)).collect();
+        rules.sort_unstable_by_key(|(name, _)| *name);
+        for (name, rule) in rules {
             put(&mut hash, name.as_bytes());
             hash.update(&rule.others.to_le_bytes());
             hash.update(&rule.factor.to_le_bytes());
+            put(&mut hash, rule.mixture.as_deref().unwrap_or_default());
             for share in &rule.shares {
                 put(&mut hash, share.name.as_bytes());
                 hash.update(&share.weight.to_le_bytes());

@@ -309,6 +309,10 @@ fn dropped(invalid: &[&Problem]) -> String {
 
 fn object(report: &ObjectReport) -> Vec<Condition> {
     let make = Maker(report.generation);
+    if !report.object.kind.has_our_status() {
+        // Others accept it or do not.
+        return effective(&make, &report.problems).into_iter().collect();
+    }
     let errors: Vec<&Problem> = report
         .problems
         .iter()

@@ -1,7 +1,10 @@
 //! An Envoy Gateway, played: makes from manifests what the real one makes of them (names, metadata, shapes: `envoy-gateway.md`
 //! §5), asks the hooks in its order (§1.4), and does with their answers what it does (§1.5).
 //!
-//! It knows what the cases in `tests/golden/extension` need: HTTP and HTTPS listeners and HTTPRoutes.
+//! It knows what the cases in `tests/golden/extension` need: HTTP and HTTPS listeners, HTTPRoutes and GRPCRoutes; and in `passing`
+//! listeners of connections and datagrams with their routes.
+
+mod passing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +12,10 @@ use bytes::Bytes;
 use prost::{Message, Name};
 use serde_json::{Value, json};
 use tailscale_gateway::{
-    api::{BackendObjectReference, Gateway, HttpBackendRef, HttpRoute, HttpRouteRule, Object, PathMatchType},
+    api::{
+        BackendObjectReference, Gateway, GrpcRouteRule, HttpBackendRef, HttpPathMatch, HttpRouteMatch, HttpRouteRule,
+        Object, ParentReference, PathMatchType,
+    },
     extension::Hook,
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -22,9 +28,9 @@ use tailscale_gateway_proto::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
             },
             core::v3::{
-                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Locality, Metadata,
-                SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier, data_source::Specifier,
-                socket_address::PortSpecifier, transport_socket,
+                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Http2ProtocolOptions, Locality,
+                Metadata, SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier,
+                data_source::Specifier, socket_address::PortSpecifier, transport_socket,
             },
             endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
             listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter},
@@ -45,6 +51,12 @@ use tailscale_gateway_proto::{
             },
             transport_sockets::tls::v3::{
                 CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, secret,
+            },
+            upstreams::http::v3::{
+                HttpProtocolOptions,
+                http_protocol_options::{
+                    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+                },
             },
         },
     },
@@ -107,6 +119,68 @@ pub struct Resources {
 /// The manifests that it looks at.
 struct World<'a> {
     objects: BTreeMap<ObjectKey, &'a Object>,
+    /// The routes of requests, by kind and name.
+    routes: Vec<RequestRoute>,
+}
+
+/// An HTTPRoute or a GRPCRoute.
+struct RequestRoute {
+    key: ObjectKey,
+    parents: Vec<ParentReference>,
+    hostnames: Vec<String>,
+    rules: Vec<HttpRouteRule>,
+}
+
+impl RequestRoute {
+    fn of(object: &Object) -> Option<Self> {
+        let key = object.key();
+        Some(match object {
+            Object::HttpRoute(route) => Self {
+                key,
+                parents: route.spec.parent_refs.clone(),
+                hostnames: route.spec.hostnames.clone(),
+                rules: route.spec.rules.clone(),
+            },
+            Object::GrpcRoute(route) => Self {
+                key,
+                parents: route.spec.parent_refs.clone(),
+                hostnames: route.spec.hostnames.clone(),
+                rules: route.spec.rules.iter().map(grpc_rule).collect(),
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// A rule of a GRPCRoute as one of an HTTPRoute: methods are paths.
+fn grpc_rule(rule: &GrpcRouteRule) -> HttpRouteRule {
+    let path = |service: Option<&str>, method: Option<&str>| match (service, method) {
+        (Some(service), Some(method)) => {
+            HttpPathMatch { type_: PathMatchType::Exact, value: format!("/{service}/{method}") }
+        }
+        (Some(service), None) => HttpPathMatch { type_: PathMatchType::PathPrefix, value: format!("/{service}") },
+        _ => HttpPathMatch::default(),
+    };
+    let matches = rule.matches.iter().map(|wanted| {
+        let method = wanted.method.as_ref();
+        let path = method.map(|method| path(method.service.as_deref(), method.method.as_deref())).unwrap_or_default();
+        HttpRouteMatch { path, ..Default::default() }
+    });
+    HttpRouteRule {
+        matches: matches.collect(),
+        filters: rule.filters.clone(),
+        backend_refs: rule.backend_refs.clone(),
+        ..Default::default()
+    }
+}
+
+/// Whether a route asks for a listener.
+fn asks_for(route: &ObjectKey, parents: &[ParentReference], gateway: &Gateway, section: &str) -> bool {
+    parents.iter().any(|parent| {
+        Some(&*parent.name) == gateway.metadata.name.as_deref()
+            && parent.namespace.as_deref().or(Some(&route.name.namespace)) == gateway.metadata.namespace.as_deref()
+            && parent.section_name.as_deref().is_none_or(|name| name == section)
+    })
 }
 
 /// A listener, and its name in the intermediate representation.
@@ -126,7 +200,9 @@ pub fn translate<'a>(
     configuration: &Configuration,
     extension: &mut dyn FnMut(Hook, Bytes) -> Bytes,
 ) -> Resources {
-    let world = World { objects: objects.map(|object| (object.key(), object)).collect() };
+    let objects: BTreeMap<ObjectKey, &Object> = objects.map(|object| (object.key(), object)).collect();
+    let routes = objects.values().filter_map(|object| RequestRoute::of(object)).collect();
+    let world = World { objects, routes };
     let mut made = Translation {
         world: &world,
         configuration,
@@ -137,6 +213,8 @@ pub fn translate<'a>(
     };
     let listeners: Vec<IrListener<'_>> = gateways.iter().flat_map(|name| world.listeners(name)).collect();
     made.http(&listeners);
+    gateways.iter().for_each(|name| made.passing(world.gateway(name)));
+    made.ask_about_listeners();
     made.finish(gateways)
 }
 
@@ -166,21 +244,9 @@ impl<'a> World<'a> {
         ir.collect()
     }
 
-    /// The routes of a listener, by name.
-    fn routes(&self, listener: &IrListener<'_>) -> Vec<(ObjectName, &'a HttpRoute)> {
-        let gateway = &listener.gateway.metadata;
-        let routes = self.objects.iter().filter_map(|(key, object)| match object {
-            Object::HttpRoute(route) => Some((key.name.clone(), &**route)),
-            _ => None,
-        });
-        let of = |name: &ObjectName, route: &HttpRoute| {
-            route.spec.parent_refs.iter().any(|parent| {
-                Some(&*parent.name) == gateway.name.as_deref()
-                    && parent.namespace.as_deref().or(Some(&name.namespace)) == gateway.namespace.as_deref()
-                    && parent.section_name.as_deref().is_none_or(|section| section == listener.section)
-            })
-        };
-        routes.filter(|(name, route)| of(name, route)).collect()
+    /// The routes of a listener, by kind and name. Those that it takes no kind of ask for none.
+    fn routes(&self, listener: &IrListener<'_>) -> impl Iterator<Item = &RequestRoute> {
+        self.routes.iter().filter(|route| asks_for(&route.key, &route.parents, listener.gateway, listener.section))
     }
 
     /// The addresses behind a Service; nothing when there is no such Service.
@@ -273,16 +339,21 @@ impl Translation<'_> {
             let (.., all) = tables.iter_mut().find(|(name, ..)| *name == table).expect("made just above");
             all.extend(hosts);
         }
-        for (_, listener) in xds {
-            let listener = self.ask(Hook::HttpListener, listener.encode_to_vec().into(), Context::default());
-            self.resources.listeners.push(listener);
-        }
+        self.resources.listeners.extend(xds.into_iter().map(|(_, listener)| Bytes::from(listener.encode_to_vec())));
         for (_, shell, hosts) in tables {
             let mut table = shell.encode_to_vec();
             for host in hosts {
                 prost::encoding::bytes::encode(2, &host, &mut table);
             }
             self.resources.routes.push(table.into());
+        }
+    }
+
+    /// The hook is asked about every listener, whatever it takes.
+    fn ask_about_listeners(&mut self) {
+        for listener in std::mem::take(&mut self.resources.listeners) {
+            let listener = self.ask(Hook::HttpListener, listener, Context::default());
+            self.resources.listeners.push(listener);
         }
     }
 
@@ -313,20 +384,21 @@ impl Translation<'_> {
     /// The virtual hosts of a listener, in the order in which its routes ask for their hostnames.
     fn virtual_hosts(&mut self, listener: &IrListener<'_>) -> Vec<Bytes> {
         let mut hosts: Vec<(String, Vec<Entry<'_>>)> = Vec::new();
-        for (name, route) in self.world.routes(listener) {
+        let world = self.world;
+        for route in world.routes(listener) {
             let own = listener.hostname.map_or_else(|| vec!["*".to_owned()], |hostname| vec![hostname.to_owned()]);
-            let hostnames = if route.spec.hostnames.is_empty() { own } else { route.spec.hostnames.clone() };
+            let hostnames = if route.hostnames.is_empty() { own } else { route.hostnames.clone() };
             for hostname in hostnames {
                 if !hosts.iter().any(|(known, _)| *known == hostname) {
                     hosts.push((hostname.clone(), Vec::new()));
                 }
                 let (_, entries) = hosts.iter_mut().find(|(known, _)| *known == hostname).expect("made just above");
-                for (at, rule) in route.spec.rules.iter().enumerate() {
+                for (at, rule) in route.rules.iter().enumerate() {
                     let whole = [Default::default()];
                     let matches = if rule.matches.is_empty() { &whole[..] } else { &rule.matches };
                     for (place, wanted) in matches.iter().enumerate() {
                         entries.push(Entry {
-                            route: name.clone(),
+                            route: &route.key,
                             rule,
                             at,
                             place: if rule.matches.is_empty() { -1 } else { i64::try_from(place).expect("small") },
@@ -365,7 +437,7 @@ impl Translation<'_> {
 
     fn route(&mut self, entry: &Entry<'_>) -> Bytes {
         let Entry { route, rule, at, place, hostname, .. } = entry;
-        let cluster = format!("httproute/{}/{}/rule/{at}", route.namespace, route.name);
+        let cluster = format!("{}/rule/{at}", lower(route));
         let path = match (entry.exact, &*entry.path) {
             (true, path) => PathSpecifier::Path(path.to_owned()),
             (false, "/") => PathSpecifier::Prefix("/".to_owned()),
@@ -374,11 +446,15 @@ impl Translation<'_> {
         let message = Route {
             name: format!("{cluster}/match/{place}/{}", hostname.replace('.', "_")),
             r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
-            metadata: Some(metadata("HTTPRoute", route, "")),
-            action: Some(route::Action::Route(self.action(&cluster, route, rule))),
+            metadata: Some(metadata(route.kind.as_str(), &route.name, "")),
+            action: Some(route::Action::Route(self.action(&cluster, &route.name, rule))),
             ..Default::default()
         };
-        let custom = self.extension_resources(route, rule);
+        // The objects of other routes than HTTPRoutes are forgotten: no hook is asked about them.
+        let custom = match route.kind {
+            Kind::HttpRoute => self.extension_resources(&route.name, rule),
+            _ => Vec::new(),
+        };
         let mut bytes: Bytes = message.encode_to_vec().into();
         if !custom.is_empty() {
             let context = Context {
@@ -450,14 +526,14 @@ impl Translation<'_> {
         json.collect()
     }
 
-    fn clusters_of(&mut self, name: &str, from: &ObjectName, rule: &HttpRouteRule, custom: &[ExtensionResource]) {
+    fn clusters_of(&mut self, name: &str, from: &ObjectKey, rule: &HttpRouteRule, custom: &[ExtensionResource]) {
         let settings: Vec<(String, &HttpBackendRef)> = rule
             .backend_refs
             .iter()
             .enumerate()
             .map(|(at, backend)| (format!("{name}/backend/{at}"), backend))
             .collect();
-        if self.per_backend(from, rule) {
+        if self.per_backend(&from.name, rule) {
             for setting in &settings {
                 self.add_cluster(setting.0.clone(), from, std::slice::from_ref(setting), Some(custom));
             }
@@ -478,7 +554,7 @@ impl Translation<'_> {
     fn add_cluster(
         &mut self,
         name: String,
-        from: &ObjectName,
+        from: &ObjectKey,
         settings: &[(String, &HttpBackendRef)],
         asks: Option<&[ExtensionResource]>,
     ) {
@@ -487,7 +563,7 @@ impl Translation<'_> {
         }
         let mut localities = Vec::new();
         for (setting, backend) in settings.iter().filter(|(_, backend)| !is_custom(&backend.object)) {
-            let addresses = self.world.endpoints(from, &backend.object).unwrap_or_default();
+            let addresses = self.world.endpoints(&from.name, &backend.object).unwrap_or_default();
             if addresses.is_empty() {
                 continue;
             }
@@ -522,7 +598,8 @@ impl Translation<'_> {
             dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
             ignore_health_on_host_removal: true,
             per_connection_buffer_limit_bytes: Some(UInt32Value { value: 32_768 }),
-            metadata: Some(metadata("HTTPRoute", from, "")),
+            metadata: Some(metadata(from.kind.as_str(), &from.name, "")),
+            typed_extension_protocol_options: http2_options(from.kind, settings),
             ..Default::default()
         };
         let mut cluster: Bytes = message.encode_to_vec().into();
@@ -582,13 +659,32 @@ impl Translation<'_> {
 
 /// A route in the intermediate representation: one for each hostname, rule and match.
 struct Entry<'a> {
-    route: ObjectName,
+    route: &'a ObjectKey,
     rule: &'a HttpRouteRule,
     at: usize,
     place: i64,
     exact: bool,
     path: String,
     hostname: String,
+}
+
+/// `KIND/NAMESPACE/NAME`, the kind in small letters.
+fn lower(route: &ObjectKey) -> String {
+    format!("{}/{}/{}", route.kind.as_str().to_ascii_lowercase(), route.name.namespace, route.name.name)
+}
+
+/// gRPC backends speak HTTP/2; of those that are not its own, an Envoy Gateway does not know what they speak.
+fn http2_options(route: Kind, settings: &[(String, &HttpBackendRef)]) -> BTreeMap<String, Any> {
+    if route != Kind::GrpcRoute || settings.iter().all(|(_, backend)| is_custom(&backend.object)) {
+        return BTreeMap::new();
+    }
+    let http2 = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+    let explicit = ExplicitHttpConfig { protocol_config: Some(http2) };
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..Default::default()
+    };
+    [("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), any(&options))].into()
 }
 
 fn gateway_name(gateway: &Gateway) -> ObjectName {

@@ -36,11 +36,11 @@ use crate::{
     api::{TailscaleEndpoint, TailscaleEndpoints},
     compile::{
         OutputKey, Settings, World,
-        cluster::{self, EndpointTarget, Home, common, endpoint_target},
+        cluster::{self, EndpointTarget, Home, common, endpoint_target_for},
         endpoints::socket_address,
         listener::from_ads,
     },
-    model::{AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, ObjectName, pointer_name},
+    model::{AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, ObjectName, Traffic, pointer_name},
     snapshot::{HostedCluster, Pointer, Resource, TypeUrl},
 };
 
@@ -53,9 +53,11 @@ pub(in crate::compile) fn cluster(
     settings: &Settings,
     gateway: &ObjectName,
     name: &ClusterName,
+    traffic: Traffic,
     world: &mut World<'_>,
 ) -> Option<Arc<HostedCluster>> {
-    let (endpoint, target) = read(name, world)?;
+    let endpoint = read(name, world)?;
+    let target = endpoint_target_for(&endpoint, traffic).ok()?;
     if target.tls() && settings.trusted_authorities.is_none() {
         return None;
     }
@@ -86,17 +88,22 @@ pub(in crate::compile) fn cluster(
 
 /// The endpoints of such a cluster, which its Envoys fetch from us.
 pub(in crate::compile) fn endpoints(name: &ClusterName, world: &mut World<'_>) -> Option<Arc<Resource>> {
-    let (_, target) = read(name, world)?;
+    let target = plain_target(&read(name, world)?)?;
     target.plain_address()?;
     let message = cluster::assignment(name, &target, true);
     Some(Arc::new(Resource::new(TypeUrl::Endpoints, name.to_string(), &message)))
 }
 
-fn read(name: &ClusterName, world: &mut World<'_>) -> Option<(TailscaleEndpoint, EndpointTarget)> {
+pub(super) fn read(name: &ClusterName, world: &mut World<'_>) -> Option<TailscaleEndpoint> {
     let ClusterName::Endpoint { endpoints, endpoint } = name else { return None };
     let object = world.object::<TailscaleEndpoints>(endpoints)?;
-    let endpoint = object.spec.endpoints.iter().find(|candidate| *candidate.name == **endpoint)?;
-    Some((endpoint.clone(), endpoint_target(endpoint).ok()?))
+    object.spec.endpoints.iter().find(|candidate| *candidate.name == **endpoint).cloned()
+}
+
+/// Where an endpoint is, without TLS: that is the same for all traffic that needs none.
+fn plain_target(endpoint: &TailscaleEndpoint) -> Option<EndpointTarget> {
+    let kinds = [Traffic::Passthrough, Traffic::Datagrams];
+    kinds.into_iter().find_map(|traffic| endpoint_target_for(endpoint, traffic).ok())
 }
 
 /// Where Envoys of a foreign Gateway fetch from us: a stream of their own, which says whose they are, since the other controller

@@ -19,7 +19,7 @@ use crate::{
         GatewayListeners, ListenerSpec, OutputKey, Settings, World, cluster::endpoint_target, hostname,
         matching::MatchPrecedence, route::RouteEntry, scope::ScopedEndpoint, secret, table::endpoint_entry,
     },
-    model::{ClusterName, FOREIGN_AUTHORITIES, ObjectName},
+    model::{ClusterName, FOREIGN_AUTHORITIES, ObjectName, Traffic},
     snapshot::{HostedGateway, HostedListener, InjectedRoute},
 };
 
@@ -47,7 +47,7 @@ pub(in crate::compile) fn gateway(
     for scoped in &endpoints {
         let cluster = cluster_of(scoped);
         clusters.push(Arc::<str>::from(cluster.to_string()));
-        world.keep(OutputKey::HostedCluster(name.clone(), cluster));
+        world.keep(OutputKey::HostedCluster(name.clone(), cluster, Traffic::Http));
     }
     clusters.sort_unstable();
     clusters.dedup();

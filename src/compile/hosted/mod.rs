@@ -5,6 +5,7 @@
 
 mod cluster;
 mod gateway;
+mod passing;
 mod route;
 
 use std::sync::Arc;
