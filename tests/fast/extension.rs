@@ -1,6 +1,8 @@
 //! The hooks of the extension server: what becomes of an Envoy Gateway's resources, and what must not.
 
+mod fuzz;
 mod golden;
+mod page;
 mod passing;
 mod server;
 mod wire;

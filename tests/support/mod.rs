@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod envoy;
 pub mod envoy_gateway;
 pub mod extension_cases;
+pub mod extension_fuzz;
 pub mod gateway;
 pub mod golden;
 pub mod load;
