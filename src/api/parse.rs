@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object,
-    ParentReference, PassingRouteRule, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
-    TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, PassingRoute,
+    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
+    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
+    TlsRoute, UdpRoute,
     explain::{explain, shown},
     gateway_api::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules},
     path::FieldPath,
@@ -265,15 +265,9 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
             grpc_route_rules(&route.spec).into_iter().for_each(|(field, message)| found.refuse(field, message));
             route.into()
         }
-        Kind::TlsRoute => {
-            passing(read::<TlsRoute>(value, found)?, |route| (&route.spec.parent_refs, &route.spec.rules), found)
-        }
-        Kind::TcpRoute => {
-            passing(read::<TcpRoute>(value, found)?, |route| (&route.spec.parent_refs, &route.spec.rules), found)
-        }
-        Kind::UdpRoute => {
-            passing(read::<UdpRoute>(value, found)?, |route| (&route.spec.parent_refs, &route.spec.rules), found)
-        }
+        Kind::TlsRoute => passing(read::<TlsRoute>(value, found)?, |route| &route.spec.passing, found),
+        Kind::TcpRoute => passing(read::<TcpRoute>(value, found)?, |route| &route.spec.passing, found),
+        Kind::UdpRoute => passing(read::<UdpRoute>(value, found)?, |route| &route.spec.passing, found),
         Kind::ReferenceGrant => read::<ReferenceGrant>(value, found)?.into(),
         Kind::Namespace => name_label(read(value, found)?).into(),
         Kind::Service => read::<Service>(value, found)?.into(),
@@ -305,13 +299,9 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
 }
 
 /// Applies the rules of routes that hand on connections or datagrams.
-fn passing<T: Into<Object>>(
-    route: T,
-    parts: impl FnOnce(&T) -> (&[ParentReference], &[PassingRouteRule]),
-    found: &mut Found,
-) -> Object {
-    let (parents, rules) = parts(&route);
-    passing_route_rules(parents, rules).into_iter().for_each(|(field, message)| found.refuse(field, message));
+fn passing<T: Into<Object>>(route: T, part: impl FnOnce(&T) -> &PassingRoute, found: &mut Found) -> Object {
+    let broken = passing_route_rules(part(&route));
+    broken.into_iter().for_each(|(field, message)| found.refuse(field, message));
     route.into()
 }
 

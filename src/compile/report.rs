@@ -35,15 +35,15 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         }
         Kind::TlsRoute => {
             let route = world.object::<TlsRoute>(&object.name)?;
-            unserved(object, &route.metadata, &route.spec.parent_refs, world)
+            unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
         }
         Kind::TcpRoute => {
             let route = world.object::<TcpRoute>(&object.name)?;
-            unserved(object, &route.metadata, &route.spec.parent_refs, world)
+            unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
         }
         Kind::UdpRoute => {
             let route = world.object::<UdpRoute>(&object.name)?;
-            unserved(object, &route.metadata, &route.spec.parent_refs, world)
+            unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
         }
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),

@@ -228,15 +228,17 @@ async fn connections_datagrams_and_grpc_requests_of_an_envoy_gateways_routes_arr
     assert!((255..=345).contains(&counts["two"]), "{counts:?}");
 
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let mut buffer = [0; 64];
     // A datagram may be lost before the listener is there.
-    let (len, from) = until("a datagram to arrive", async || {
+    let (question, from) = until("a datagram to arrive", async || {
         client.send_to(b"question", at(9053)).await.map_err(|error| error.to_string())?;
-        datagrams.try_recv_from(&mut buffer).map_err(|error| error.to_string())
+        let mut buffer = [0; 64];
+        let (len, from) = datagrams.try_recv_from(&mut buffer).map_err(|error| error.to_string())?;
+        Ok((buffer[..len].to_vec(), from))
     })
     .await;
-    assert_eq!(&buffer[..len], b"question");
+    assert_eq!(question, b"question");
     datagrams.send_to(b"answer", from).await.unwrap();
+    let mut buffer = [0; 64];
     let (len, from) = client.recv_from(&mut buffer).await.unwrap();
     assert_eq!((&buffer[..len], from), (&b"answer"[..], at(9053)));
 }

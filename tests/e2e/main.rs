@@ -16,6 +16,7 @@ mod compiled_routes;
 mod continuity;
 mod endpoints;
 mod envoys;
+mod extension_port;
 mod extension_routes;
 mod golden;
 mod grpc_client;

@@ -5,17 +5,16 @@
 //! listeners of connections and datagrams with their routes.
 
 mod passing;
+mod requests;
+mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use prost::{Message, Name};
+use prost::Message;
 use serde_json::{Value, json};
 use tailscale_gateway::{
-    api::{
-        BackendObjectReference, Gateway, GrpcRouteRule, HttpBackendRef, HttpPathMatch, HttpRouteMatch, HttpRouteRule,
-        Object, ParentReference, PathMatchType,
-    },
+    api::{BackendObjectReference, Gateway, HttpBackendRef, HttpRouteRule, Object, ParentReference, PathMatchType},
     extension::Hook,
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -27,13 +26,9 @@ use tailscale_gateway_proto::{
                 circuit_breakers::Thresholds,
                 cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
             },
-            core::v3::{
-                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Http2ProtocolOptions, Locality,
-                Metadata, SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier,
-                data_source::Specifier, socket_address::PortSpecifier, transport_socket,
-            },
+            core::v3::{DataSource, Locality, data_source::Specifier},
             endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
-            listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter},
+            listener::v3::{Listener, ListenerFilter, listener_filter},
             route::v3::{
                 Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, route,
                 route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, RequestMirrorPolicy},
@@ -42,26 +37,17 @@ use tailscale_gateway_proto::{
             },
         },
         extensions::{
-            filters::{
-                http::router::v3::Router,
-                listener::tls_inspector::v3::TlsInspector,
-                network::http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
-                },
-            },
-            transport_sockets::tls::v3::{
-                CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, secret,
-            },
-            upstreams::http::v3::{
-                HttpProtocolOptions,
-                http_protocol_options::{
-                    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
-                },
-            },
+            filters::listener::tls_inspector::v3::TlsInspector,
+            transport_sockets::tls::v3::{Secret, TlsCertificate, secret},
         },
     },
     envoy_gateway::{Context, ExtensionResource, PostTranslateModifyRequest, PostTranslateModifyResponse, Single},
-    google::protobuf::{Any, BoolValue, Duration, ListValue, Struct, UInt32Value, Value as ProtobufValue, value},
+    google::protobuf::{Duration, UInt32Value},
+};
+
+use self::{
+    requests::RequestRoute,
+    shapes::{ads, any, chain, http2_options, metadata, socket},
 };
 
 /// The two ways in which an Envoy Gateway names things.
@@ -121,57 +107,6 @@ struct World<'a> {
     objects: BTreeMap<ObjectKey, &'a Object>,
     /// The routes of requests, by kind and name.
     routes: Vec<RequestRoute>,
-}
-
-/// An HTTPRoute or a GRPCRoute.
-struct RequestRoute {
-    key: ObjectKey,
-    parents: Vec<ParentReference>,
-    hostnames: Vec<String>,
-    rules: Vec<HttpRouteRule>,
-}
-
-impl RequestRoute {
-    fn of(object: &Object) -> Option<Self> {
-        let key = object.key();
-        Some(match object {
-            Object::HttpRoute(route) => Self {
-                key,
-                parents: route.spec.parent_refs.clone(),
-                hostnames: route.spec.hostnames.clone(),
-                rules: route.spec.rules.clone(),
-            },
-            Object::GrpcRoute(route) => Self {
-                key,
-                parents: route.spec.parent_refs.clone(),
-                hostnames: route.spec.hostnames.clone(),
-                rules: route.spec.rules.iter().map(grpc_rule).collect(),
-            },
-            _ => return None,
-        })
-    }
-}
-
-/// A rule of a GRPCRoute as one of an HTTPRoute: methods are paths.
-fn grpc_rule(rule: &GrpcRouteRule) -> HttpRouteRule {
-    let path = |service: Option<&str>, method: Option<&str>| match (service, method) {
-        (Some(service), Some(method)) => {
-            HttpPathMatch { type_: PathMatchType::Exact, value: format!("/{service}/{method}") }
-        }
-        (Some(service), None) => HttpPathMatch { type_: PathMatchType::PathPrefix, value: format!("/{service}") },
-        _ => HttpPathMatch::default(),
-    };
-    let matches = rule.matches.iter().map(|wanted| {
-        let method = wanted.method.as_ref();
-        let path = method.map(|method| path(method.service.as_deref(), method.method.as_deref())).unwrap_or_default();
-        HttpRouteMatch { path, ..Default::default() }
-    });
-    HttpRouteRule {
-        matches: matches.collect(),
-        filters: rule.filters.clone(),
-        backend_refs: rule.backend_refs.clone(),
-        ..Default::default()
-    }
 }
 
 /// Whether a route asks for a listener.
@@ -673,109 +608,9 @@ fn lower(route: &ObjectKey) -> String {
     format!("{}/{}/{}", route.kind.as_str().to_ascii_lowercase(), route.name.namespace, route.name.name)
 }
 
-/// gRPC backends speak HTTP/2; of those that are not its own, an Envoy Gateway does not know what they speak.
-fn http2_options(route: Kind, settings: &[(String, &HttpBackendRef)]) -> BTreeMap<String, Any> {
-    if route != Kind::GrpcRoute || settings.iter().all(|(_, backend)| is_custom(&backend.object)) {
-        return BTreeMap::new();
-    }
-    let http2 = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
-    let explicit = ExplicitHttpConfig { protocol_config: Some(http2) };
-    let options = HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
-        ..Default::default()
-    };
-    [("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), any(&options))].into()
-}
-
 fn gateway_name(gateway: &Gateway) -> ObjectName {
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     ObjectName::new(part(&gateway.metadata.namespace), part(&gateway.metadata.name))
-}
-
-/// `filter_metadata["envoy-gateway"]` with one resource.
-fn metadata(kind: &str, name: &ObjectName, section: &str) -> Metadata {
-    let mut object = vec![("kind", kind), ("name", &*name.name), ("namespace", &*name.namespace)];
-    if !section.is_empty() {
-        object.push(("sectionName", section));
-    }
-    let text = |text: &str| ProtobufValue { kind: Some(value::Kind::StringValue(text.to_owned())) };
-    let fields = object.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
-    let object = ProtobufValue { kind: Some(value::Kind::StructValue(Struct { fields })) };
-    let list = ProtobufValue { kind: Some(value::Kind::ListValue(ListValue { values: vec![object] })) };
-    let ours = Struct { fields: [("resources".to_owned(), list)].into() };
-    Metadata { filter_metadata: [("envoy-gateway".to_owned(), ours)].into(), ..Default::default() }
-}
-
-fn ads(timeout: Option<Duration>) -> Option<ConfigSource> {
-    Some(ConfigSource {
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-        resource_api_version: ApiVersion::V3 as i32,
-        initial_fetch_timeout: timeout,
-        ..Default::default()
-    })
-}
-
-fn socket(address: &str, port: u16) -> Address {
-    Address {
-        address: Some(address::Address::SocketAddress(SocketAddress {
-            address: address.to_owned(),
-            port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
-            ..Default::default()
-        })),
-    }
-}
-
-fn any<M: Message + Name>(message: &M) -> Any {
-    Any { type_url: M::type_url(), value: message.encode_to_vec().into() }
-}
-
-fn chain(listener: &IrListener<'_>, table: &str) -> FilterChain {
-    let https = listener.certificate.is_some();
-    let manager = HttpConnectionManager {
-        stat_prefix: format!("{}-{}", if https { "https" } else { "http" }, listener.port),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: ads(Some(Duration::default())),
-            route_config_name: table.to_owned(),
-        })),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router {
-                suppress_envoy_headers: true,
-                ..Default::default()
-            }))),
-            ..Default::default()
-        }],
-        merge_slashes: true,
-        normalize_path: Some(BoolValue { value: true }),
-        ..Default::default()
-    };
-    let filter = Filter {
-        name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
-    };
-    let context = listener.certificate.as_ref().map(|secret| DownstreamTlsContext {
-        common_tls_context: Some(CommonTlsContext {
-            tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
-                name: secret.to_string(),
-                sds_config: ads(None),
-            }],
-            ..Default::default()
-        }),
-        ..Default::default()
-    });
-    FilterChain {
-        name: table.to_owned(),
-        filter_chain_match: https.then(|| FilterChainMatch {
-            server_names: listener.hostname.iter().map(|&name| name.to_owned()).collect(),
-            ..Default::default()
-        }),
-        filters: vec![filter],
-        transport_socket: context.map(|context| TransportSocket {
-            name: "envoy.transport_sockets.tls".to_owned(),
-            config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
-        }),
-        ..Default::default()
-    }
 }
 
 /// The name of a resource: field 1 of all of them.

@@ -109,20 +109,13 @@ pub struct GrpcMethodMatch {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TlsRouteSpec {
-    /// Gateways, or listeners of them, that the route wants to be attached to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub parent_refs: Vec<ParentReference>,
-    /// Experimental: whether default Gateways are parents too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_default_gateways: Option<DefaultScope>,
+    /// What routes of connections and datagrams have in common.
+    #[serde(flatten)]
+    pub passing: PassingRoute,
     /// Names that clients ask for by SNI; `*` is allowed as the first label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(min = 1, max = 253), regex(pattern = patterns::HOSTNAME)))]
     pub hostnames: Vec<String>,
-    /// Where connections go.
-    #[schemars(length(min = 1, max = 16))]
-    pub rules: Vec<PassingRouteRule>,
 }
 
 /// What a TCPRoute asks for.
@@ -139,16 +132,9 @@ pub struct TlsRouteSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TcpRouteSpec {
-    /// Gateways, or listeners of them, that the route wants to be attached to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub parent_refs: Vec<ParentReference>,
-    /// Experimental: whether default Gateways are parents too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub use_default_gateways: Option<DefaultScope>,
-    /// Where connections go.
-    #[schemars(length(min = 1, max = 16))]
-    pub rules: Vec<PassingRouteRule>,
+    /// What routes of connections and datagrams have in common.
+    #[serde(flatten)]
+    pub passing: PassingRoute,
 }
 
 /// What a UDPRoute asks for.
@@ -165,6 +151,15 @@ pub struct TcpRouteSpec {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UdpRouteSpec {
+    /// What routes of connections and datagrams have in common.
+    #[serde(flatten)]
+    pub passing: PassingRoute,
+}
+
+/// What routes of connections and datagrams have in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PassingRoute {
     /// Gateways, or listeners of them, that the route wants to be attached to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -172,7 +167,7 @@ pub struct UdpRouteSpec {
     /// Experimental: whether default Gateways are parents too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub use_default_gateways: Option<DefaultScope>,
-    /// Where datagrams go.
+    /// Where connections or datagrams go.
     #[schemars(length(min = 1, max = 16))]
     pub rules: Vec<PassingRouteRule>,
 }

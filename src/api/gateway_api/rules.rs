@@ -6,7 +6,7 @@
 use super::{
     GatewayAddress, GatewaySpec, GrpcRouteSpec, HttpPathModifier, HttpPathModifierType, HttpRouteFilter,
     HttpRouteFilterType, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, Listener, ParentReference,
-    PassingRouteRule, PathMatchType, TlsMode,
+    PassingRoute, PathMatchType, TlsMode,
 };
 
 /// A field's path and what is wrong with it.
@@ -159,10 +159,10 @@ fn grpc_filter_rules(filters: &[HttpRouteFilter], path: &str, broken: &mut Vec<V
 }
 
 /// What a TLSRoute, TCPRoute or UDPRoute breaks.
-pub(in super::super) fn passing_route_rules(parents: &[ParentReference], rules: &[PassingRouteRule]) -> Vec<Violation> {
+pub(in super::super) fn passing_route_rules(route: &PassingRoute) -> Vec<Violation> {
     let mut broken = Vec::new();
-    parent_rules(parents, &mut broken);
-    for (index, rule) in rules.iter().enumerate() {
+    parent_rules(&route.parent_refs, &mut broken);
+    for (index, rule) in route.rules.iter().enumerate() {
         for (place, backend) in rule.backend_refs.iter().enumerate() {
             needs_port(&backend.object, &format!("spec.rules[{index}].backendRefs[{place}]"), &mut broken);
         }

@@ -60,16 +60,18 @@ impl RouteCompiler<'_, '_> {
             return Rules::new();
         }
         let (mut parts, mut others) = (Vec::new(), false);
-        for (at, rule) in rules.iter().enumerate() {
-            for (place, backend) in rule.backend_refs.iter().enumerate().filter(|(_, backend)| backend.weight > 0) {
-                let field = format!("spec.rules[{at}].backendRefs[{place}]");
-                match is_ours(&backend.object) {
-                    true => parts.push(self.passing_part(place, field, backend)),
-                    false => others = true,
-                }
+        let backends = rules.iter().enumerate().flat_map(|(at, rule)| {
+            let field = move |place| format!("spec.rules[{at}].backendRefs[{place}]");
+            rule.backend_refs.iter().enumerate().map(move |(place, backend)| (field(place), backend))
+        });
+        for (place, (field, backend)) in backends.enumerate().filter(|(_, (_, backend))| backend.weight > 0) {
+            match is_ours(&backend.object) {
+                true => parts.push(self.passing_part(place, field, backend)),
+                false => others = true,
             }
         }
         if others {
+            self.backends.named.clear();
             for part in parts {
                 let message = format!(
                     "nothing goes there: an Envoy Gateway has one cluster for a {}, and other backends stand beside this one; \

@@ -44,21 +44,21 @@ pub(in crate::compile) fn route(key: &ObjectKey, world: &mut World<'_>) -> Optio
         }
         Kind::TlsRoute => {
             let route = world.object::<TlsRoute>(name)?;
-            let spec = &route.spec;
-            let (traffic, mixed) = passing::of_tls_route(key, &spec.parent_refs, world);
-            compile(key, &spec.parent_refs, traffic, world, |compiler| compiler.passing(&spec.rules, mixed))
+            let route = &route.spec.passing;
+            let (traffic, mixed) = passing::of_tls_route(key, &route.parent_refs, world);
+            compile(key, &route.parent_refs, traffic, world, |compiler| compiler.passing(&route.rules, mixed))
         }
         Kind::TcpRoute => {
             let route = world.object::<TcpRoute>(name)?;
-            let spec = &route.spec;
-            compile(key, &spec.parent_refs, Traffic::Connections, world, |compiler| {
-                compiler.passing(&spec.rules, false)
-            })
+            let route = &route.spec.passing;
+            let rules = |compiler: &mut RouteCompiler<'_, '_>| compiler.passing(&route.rules, false);
+            compile(key, &route.parent_refs, Traffic::Connections, world, rules)
         }
         Kind::UdpRoute => {
             let route = world.object::<UdpRoute>(name)?;
-            let spec = &route.spec;
-            compile(key, &spec.parent_refs, Traffic::Datagrams, world, |compiler| compiler.passing(&spec.rules, false))
+            let route = &route.spec.passing;
+            let rules = |compiler: &mut RouteCompiler<'_, '_>| compiler.passing(&route.rules, false);
+            compile(key, &route.parent_refs, Traffic::Datagrams, world, rules)
         }
         _ => {
             let route = world.object::<HttpRoute>(name)?;

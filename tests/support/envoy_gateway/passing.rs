@@ -10,21 +10,21 @@ use tailscale_gateway::{
 use tailscale_gateway_proto::{
     envoy::{
         config::{
-            core::v3::{TransportSocket, socket_address::Protocol, transport_socket},
+            core::v3::socket_address::Protocol,
             listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter},
         },
-        extensions::{
-            filters::{
-                listener::tls_inspector::v3::TlsInspector,
-                network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
-            },
-            transport_sockets::tls::v3::{CommonTlsContext, DownstreamTlsContext, SdsSecretConfig},
+        extensions::filters::{
+            listener::tls_inspector::v3::TlsInspector,
+            network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
         },
     },
     google::protobuf::Any,
 };
 
-use super::{IrListener, ObjectName, Scheme, Translation, ads, any, asks_for, gateway_name, lower};
+use super::{
+    IrListener, ObjectName, Scheme, Translation, asks_for, gateway_name, lower,
+    shapes::{any, tls_socket},
+};
 
 /// A TLSRoute, TCPRoute or UDPRoute.
 struct PassingRoute<'a> {
@@ -40,15 +40,15 @@ impl<'a> PassingRoute<'a> {
         Some(match object {
             Object::TlsRoute(route) => Self {
                 key,
-                parents: &route.spec.parent_refs,
+                parents: &route.spec.passing.parent_refs,
                 hostnames: &route.spec.hostnames,
-                rules: &route.spec.rules,
+                rules: &route.spec.passing.rules,
             },
             Object::TcpRoute(route) => {
-                Self { key, parents: &route.spec.parent_refs, hostnames: &[], rules: &route.spec.rules }
+                Self { key, parents: &route.spec.passing.parent_refs, hostnames: &[], rules: &route.spec.passing.rules }
             }
             Object::UdpRoute(route) => {
-                Self { key, parents: &route.spec.parent_refs, hostnames: &[], rules: &route.spec.rules }
+                Self { key, parents: &route.spec.passing.parent_refs, hostnames: &[], rules: &route.spec.passing.rules }
             }
             _ => return None,
         })
@@ -187,16 +187,7 @@ impl Translation<'_> {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
             ..Default::default()
         };
-        let context = certificate.as_ref().map(|secret| DownstreamTlsContext {
-            common_tls_context: Some(CommonTlsContext {
-                tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
-                    name: secret.to_string(),
-                    sds_config: ads(None),
-                }],
-                ..Default::default()
-            }),
-            ..Default::default()
-        });
+        let transport_socket = certificate.as_ref().map(tls_socket);
         if certificate.is_some() {
             self.certificate(&IrListener {
                 gateway,
@@ -215,10 +206,7 @@ impl Translation<'_> {
                 name: "envoy.filters.network.tcp_proxy".to_owned(),
                 config_type: Some(filter::ConfigType::TypedConfig(any(&proxy))),
             }],
-            transport_socket: context.map(|context| TransportSocket {
-                name: "envoy.transport_sockets.tls".to_owned(),
-                config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
-            }),
+            transport_socket,
             ..Default::default()
         }
     }
