@@ -4,6 +4,7 @@
 //!
 //! * `# Gateways: default/eg`: the Gateways of one configuration; several when they are merged;
 //! * `# Scheme: v2`: how the Envoy Gateway names things; v1 when it does not say;
+//! * `# Standalone: yes`: it has its objects from files;
 //! * `# Hooks: VirtualHost Translation`: which it asks; `Translation` when it does not say;
 //! * `# Left out: routes`: what is not part of the last hook's call;
 //! * `# Xds: 127.0.0.1:18000`: where its Envoys reach our xDS; nowhere when it does not say.
@@ -79,6 +80,7 @@ impl Case {
         if words("# Scheme:").is_some_and(|words| words == ["v2"]) {
             configuration.scheme = Scheme::V2;
         }
+        configuration.standalone = words("# Standalone:").is_some_and(|words| words == ["yes"]);
         if let Some(words) = words("# Hooks:") {
             let hook = |word: &String| {
                 let known = Hook::ALL.into_iter().find(|hook| hook.label() == *word);

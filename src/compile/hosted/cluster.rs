@@ -48,6 +48,9 @@ use crate::{
 /// Long enough for a name to be resolved and a connection to be made.
 const FIRST_FETCH: Duration = Duration { seconds: 5, nanos: 0 };
 
+/// The host that Envoys ask for. Else they would ask for the cluster's name, which has slashes in it and is none.
+const AUTHORITY: &str = "tailscale-gateway";
+
 /// A cluster for a Gateway's Envoys.
 pub(in crate::compile) fn cluster(
     settings: &Settings,
@@ -104,6 +107,7 @@ fn read(name: &ClusterName, world: &mut World<'_>) -> Option<(TailscaleEndpoint,
 fn from_us(gateway: &ObjectName) -> ConfigSource {
     let grpc = EnvoyGrpc {
         cluster_name: pointer_name(gateway),
+        authority: AUTHORITY.to_owned(),
         retry_policy: Some(RetryPolicy {
             retry_back_off: Some(BackoffStrategy {
                 base_interval: Some(Duration { seconds: 0, nanos: 100_000_000 }),
