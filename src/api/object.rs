@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
-    TailscaleService, TailscaleServices, TailscaleTailnet,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
+    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 
@@ -82,6 +82,7 @@ objects! {
     TailscaleProxyGroup(TailscaleProxyGroup),
     TailscaleService(TailscaleService),
     TailscaleServices(TailscaleServices),
+    TailscaleGatewayRevision(TailscaleGatewayRevision),
 }
 
 impl Object {

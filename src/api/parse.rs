@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, ReferenceGrant, Secret,
-    Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
-    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+    Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
+    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
     explain::{explain, shown},
     gateway_api::{gateway_rules, route_rules},
     path::FieldPath,
@@ -286,6 +286,7 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
         Kind::TailscaleProxyGroup => read::<TailscaleProxyGroup>(value, found)?.into(),
         Kind::TailscaleService => read::<TailscaleService>(value, found)?.into(),
         Kind::TailscaleServices => read::<TailscaleServices>(value, found)?.into(),
+        Kind::TailscaleGatewayRevision => read::<TailscaleGatewayRevision>(value, found)?.into(),
     })
 }
 

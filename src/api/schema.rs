@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
-    TailscaleService, TailscaleServices, TailscaleTailnet,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
+    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
     crds::{schema_of, tidy_schema},
 };
 use crate::model::Kind;
@@ -52,6 +52,7 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::TailscaleProxyGroup => custom::<TailscaleProxyGroup>(),
             Kind::TailscaleService => custom::<TailscaleService>(),
             Kind::TailscaleServices => custom::<TailscaleServices>(),
+            Kind::TailscaleGatewayRevision => custom::<TailscaleGatewayRevision>(),
         };
         structure["properties"]["metadata"] = builtin::<ObjectMeta>();
         structure["properties"]["status"] = json!({ "x-kubernetes-preserve-unknown-fields": true });

@@ -36,12 +36,14 @@ use std::sync::Arc;
 
 pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
-pub use hosted::{Hosting, XdsAddress};
+pub use hosted::{Hosting, HostingIdentity, XdsAddress};
 pub use matching::MatchPrecedence;
 
 use crate::{
     model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName},
-    snapshot::{HostedChange, HostedCluster, HostedGateway, HostedRoute, Resource, Segment, TypeUrl, ViewChange},
+    snapshot::{
+        HostedChange, HostedCluster, HostedGateway, HostedRoute, Pointer, Resource, Segment, TypeUrl, ViewChange,
+    },
     store::{Output, Program, View},
 };
 
@@ -103,6 +105,8 @@ pub enum OutputKey {
     GatewayAuthorities(ObjectName),
     /// Published: a Gateway of another controller.
     HostedGateway(ObjectName),
+    /// How such a Gateway's Envoys reach our xDS.
+    HostedPointer(ObjectName),
     /// Published: a route of such a Gateway.
     HostedRoute(ObjectKey),
     /// Published: a cluster for such a Gateway's Envoys.
@@ -132,6 +136,8 @@ pub enum Made {
     Segment(Segment),
     /// Of [`OutputKey::HostedGateway`]; nothing when it is not of another controller.
     HostedGateway(Option<Arc<HostedGateway>>),
+    /// Of [`OutputKey::HostedPointer`]; nothing when they do not.
+    HostedPointer(Option<Arc<Pointer>>),
     /// Of [`OutputKey::HostedRoute`]; nothing when none of its Gateways is.
     HostedRoute(Option<Arc<HostedRoute>>),
     /// Of [`OutputKey::HostedCluster`]; nothing when it leads nowhere.
@@ -188,7 +194,7 @@ impl Program for Compiler {
 
     fn level(&self, key: &OutputKey) -> u8 {
         match key {
-            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) => 0,
+            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) | OutputKey::HostedPointer(_) => 0,
             OutputKey::GatewayCluster(..)
             | OutputKey::GatewayEndpoints(..)
             | OutputKey::GatewaySecret(..)
@@ -212,7 +218,8 @@ impl Program for Compiler {
             | Kind::EndpointSlice
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::ReferenceGrant => Vec::new(),
+            | Kind::ReferenceGrant
+            | Kind::TailscaleGatewayRevision => Vec::new(),
             // What states facts comes before what looks them up: made on its own, and not when the first reader asks.
             Kind::Gateway => {
                 let mut roots = vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())];
@@ -256,6 +263,9 @@ impl Program for Compiler {
             OutputKey::GatewayAuthorities(_) => resource(secret::authorities(&self.settings)),
             OutputKey::HostedGateway(name) => {
                 Output::plain(Made::HostedGateway(hosted::gateway(&self.settings, name, world)))
+            }
+            OutputKey::HostedPointer(gateway) => {
+                Output::plain(Made::HostedPointer(hosted::pointer(&self.settings, gateway, world)))
             }
             OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(&route.name, world))),
             OutputKey::HostedCluster(gateway, name) => {
@@ -331,6 +341,13 @@ impl Made {
 
     pub(crate) fn secret(self) -> Result<Arc<Resource>, Arc<str>> {
         let Made::Secret(value) = self else { unreachable!("OutputKey::Secret makes Made::Secret") };
+        value
+    }
+
+    pub(crate) fn pointer(self) -> Option<Arc<Pointer>> {
+        let Made::HostedPointer(value) = self else {
+            unreachable!("OutputKey::HostedPointer makes Made::HostedPointer")
+        };
         value
     }
 

@@ -39,6 +39,9 @@ pub enum Kind {
     TailscaleService,
     /// `gateway.tailscale.com/v1alpha1` TailscaleServices.
     TailscaleServices,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleGatewayRevision. This program writes these, and looks at them to see whether
+    /// they are as it has written them.
+    TailscaleGatewayRevision,
 }
 
 /// The API group of our own kinds.
@@ -48,7 +51,7 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
@@ -66,6 +69,7 @@ impl Kind {
         Kind::TailscaleProxyGroup,
         Kind::TailscaleService,
         Kind::TailscaleServices,
+        Kind::TailscaleGatewayRevision,
     ];
 
     /// The API group; empty for Kubernetes' core group.
@@ -107,6 +111,7 @@ impl Kind {
             Kind::TailscaleProxyGroup => "TailscaleProxyGroup",
             Kind::TailscaleService => "TailscaleService",
             Kind::TailscaleServices => "TailscaleServices",
+            Kind::TailscaleGatewayRevision => "TailscaleGatewayRevision",
         }
     }
 
@@ -130,6 +135,7 @@ impl Kind {
             Kind::TailscaleProxyGroup => "tailscaleproxygroups",
             Kind::TailscaleService => "tailscaleservice",
             Kind::TailscaleServices => "tailscaleservices",
+            Kind::TailscaleGatewayRevision => "tailscalegatewayrevisions",
         }
     }
 
@@ -149,6 +155,7 @@ impl Kind {
                 | Kind::EndpointSlice
                 | Kind::Secret
                 | Kind::ConfigMap
+                | Kind::TailscaleGatewayRevision
         )
     }
 

@@ -15,8 +15,8 @@ use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
         Gateway, GatewayClass, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
-        TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-        TailscaleTailnet,
+        TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy,
+        TailscaleService, TailscaleServices, TailscaleTailnet,
     },
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -139,4 +139,5 @@ stored! {
     TailscaleProxyGroup: TailscaleProxyGroup,
     TailscaleService: TailscaleService,
     TailscaleServices: TailscaleServices,
+    TailscaleGatewayRevision: TailscaleGatewayRevision,
 }

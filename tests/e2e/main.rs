@@ -22,6 +22,7 @@ mod golden;
 mod grpc_client;
 mod kube_cluster;
 mod kube_crds;
+mod kube_extension;
 mod kube_identity;
 mod kube_provision;
 mod kube_quickstart;

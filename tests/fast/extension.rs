@@ -1,5 +1,6 @@
 //! The hooks of the extension server: what becomes of an Envoy Gateway's resources, and what must not.
 
 mod golden;
+mod revisions;
 mod server;
 mod wire;
