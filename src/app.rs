@@ -59,6 +59,26 @@ pub enum AppError {
         /// What the system says.
         source: io::Error,
     },
+    /// The folder for what an Envoy Gateway watches can not be used.
+    #[error("--extension-revisions {}: {source}", path.display())]
+    ExtensionRevisions {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is a cluster for what an Envoy Gateway watches.
+    #[error(
+        "--extension-revisions is for --source dir:PATH: with a cluster, TailscaleGatewayRevisions are written there; leave it out"
+    )]
+    RevisionsInCluster,
+    /// Nobody makes certificates for the Envoys of Envoy Gateways.
+    #[error(
+        "--extension-xds: xDS wants certificates (--xds-client-ca), and without a cluster nobody gives an Envoy Gateway's Envoys \
+         any: leave --extension-xds out, and endpoints go through the Envoy Gateway; or serve xDS on loopback without \
+         --xds-tls-cert, --xds-tls-key and --xds-client-ca"
+    )]
+    NoCertificatesForPointers,
     /// Nobody said where the objects come from.
     #[error("--source is missing: kubernetes, or dir:PATH with the folder that holds the manifests")]
     NoSource,
@@ -158,7 +178,7 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     };
     let namespace = cluster.as_ref().map(|cluster| cluster.namespace.as_str());
     let Security { options, certificates } = security::secure(config, namespace, &metrics)?;
-    let extension = Extension::take(&config.extension, &source)?;
+    let mut extension = Extension::take(config, &source, namespace, options.tls.is_some())?;
     let settings = Settings { hosting: extension.as_ref().map(|extension| extension.hosting.clone()), ..settings };
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
@@ -198,12 +218,14 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     };
 
     let serving = Serving { cache, registry, metrics, readiness: Arc::clone(&readiness), shutdown: shutdown.clone() };
+    let identity = extension.as_ref().and_then(|extension| extension.hosting.identity.clone());
+    let revisions = extension.as_mut().and_then(|extension| extension.revisions.take());
     let start = async {
         match (&source, cluster) {
-            (SourceSpec::Dir(path), _) => files::start(&serving, pipeline, path).await.map(|()| None),
+            (SourceSpec::Dir(path), _) => files::start(&serving, pipeline, path, revisions).await.map(|()| None),
             (SourceSpec::Kubernetes, cluster) => {
                 let cluster = cluster.expect("it is connected to whenever it is the source");
-                Ok(Some(cluster::start(&serving, pipeline, config, cluster, certificates).await))
+                Ok(Some(cluster::start(&serving, pipeline, config, cluster, certificates, identity).await))
             }
         }
     };

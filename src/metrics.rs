@@ -330,6 +330,11 @@ impl Metrics {
         self.translate_duration.get_or_create(&UnitLabel { unit }).observe(took.as_secs_f64());
     }
 
+    /// The object by which an Envoy Gateway notices that it has to translate again was `written` or `removed`, or that `failed`.
+    pub fn revision(&self, result: &'static str) {
+        self.extension.revision(result);
+    }
+
     /// A call to the extension server was answered.
     pub fn extension_call(&self, call: &ExtensionCall) {
         self.extension.call(call);

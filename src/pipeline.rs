@@ -62,6 +62,8 @@ pub struct Applied {
     pub resources: BTreeMap<TypeUrl, usize>,
     /// The Gateways whose snapshot changed.
     pub gateways: Vec<ObjectName>,
+    /// The Gateways of other controllers whose configuration gets other parts of ours, or may get.
+    pub hosted: BTreeSet<ObjectName>,
     /// What is newly found about objects; nothing about those that are none of our business any more.
     pub reports: Vec<(ObjectKey, Option<Arc<Report>>)>,
     /// Problems that were not there before.
@@ -116,7 +118,8 @@ impl Pipeline {
                 if let HostedChange::Route(route, new) = &change {
                     self.renew_hosted(route, new.as_deref(), &mut applied);
                 }
-                hosted.get_or_insert_with(|| (**self.hosted.load()).clone()).apply(change);
+                let hosted = hosted.get_or_insert_with(|| (**self.hosted.load()).clone());
+                hosted.apply(change, &mut applied.hosted);
             } else if let Some((gateway, change)) = key.served(value.as_ref()) {
                 *applied.resources.entry(change.type_url).or_default() += 1;
                 match steps.get_mut(gateway) {

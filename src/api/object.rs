@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
-    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
+    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
     TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
@@ -86,6 +86,7 @@ objects! {
     TailscaleProxyGroup(TailscaleProxyGroup),
     TailscaleService(TailscaleService),
     TailscaleServices(TailscaleServices),
+    TailscaleGatewayRevision(TailscaleGatewayRevision),
 }
 
 impl Object {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, PassingRoute,
-    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
+    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
     TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
     TlsRoute, UdpRoute,
     explain::{explain, shown},
@@ -295,6 +295,7 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
         Kind::TailscaleProxyGroup => read::<TailscaleProxyGroup>(value, found)?.into(),
         Kind::TailscaleService => read::<TailscaleService>(value, found)?.into(),
         Kind::TailscaleServices => read::<TailscaleServices>(value, found)?.into(),
+        Kind::TailscaleGatewayRevision => read::<TailscaleGatewayRevision>(value, found)?.into(),
     })
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
-    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
+    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
     TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     crds::{schema_of, tidy_schema},
 };
@@ -56,6 +56,7 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::TailscaleProxyGroup => custom::<TailscaleProxyGroup>(),
             Kind::TailscaleService => custom::<TailscaleService>(),
             Kind::TailscaleServices => custom::<TailscaleServices>(),
+            Kind::TailscaleGatewayRevision => custom::<TailscaleGatewayRevision>(),
         };
         structure["properties"]["metadata"] = builtin::<ObjectMeta>();
         structure["properties"]["status"] = json!({ "x-kubernetes-preserve-unknown-fields": true });

@@ -248,7 +248,7 @@ pub(super) fn endpoint_cluster(
     };
     let mut cluster = Cluster {
         name: name.to_string(),
-        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2, home.authorities)),
+        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2, home.authorities, None)),
         health_checks: endpoint
             .health_check
             .iter()
@@ -342,8 +342,13 @@ pub(super) fn mixture(name: &str, parts: &[(String, u32, EndpointTarget)]) -> Cl
     }
 }
 
-/// TLS towards a target, its name checked against the certificate.
-fn tls_socket(host: &Host, http2: bool, authorities: SdsSecretConfig) -> TransportSocket {
+/// TLS towards a target, its name checked against the certificate; with a certificate of one's own if there is one.
+pub(super) fn tls_socket(
+    host: &Host,
+    http2: bool,
+    authorities: SdsSecretConfig,
+    own: Option<SdsSecretConfig>,
+) -> TransportSocket {
     let (sni, kind, name) = match host {
         Host::Name(name) => (name.clone(), SanType::Dns, name.clone()),
         Host::Address(ip) => (String::new(), SanType::IpAddress, ip.to_string()),
@@ -364,6 +369,7 @@ fn tls_socket(host: &Host, http2: bool, authorities: SdsSecretConfig) -> Transpo
         sni,
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: if http2 { vec!["h2".to_owned()] } else { Vec::new() },
+            tls_certificate_sds_secret_configs: own.into_iter().collect(),
             validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
             ..Default::default()
         }),

@@ -36,14 +36,16 @@ use std::sync::Arc;
 
 pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
-pub use hosted::{Hosting, XdsAddress};
+pub use hosted::{Hosting, HostingIdentity, XdsAddress};
 pub use matching::MatchPrecedence;
 
 use crate::{
     model::{
         ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName, Traffic, hosted_cluster_key,
     },
-    snapshot::{HostedChange, HostedCluster, HostedGateway, HostedRoute, Resource, Segment, TypeUrl, ViewChange},
+    snapshot::{
+        HostedChange, HostedCluster, HostedGateway, HostedRoute, Pointer, Resource, Segment, TypeUrl, ViewChange,
+    },
     store::{Output, Program, View},
 };
 
@@ -105,6 +107,8 @@ pub enum OutputKey {
     GatewayAuthorities(ObjectName),
     /// Published: a Gateway of another controller.
     HostedGateway(ObjectName),
+    /// How such a Gateway's Envoys reach our xDS.
+    HostedPointer(ObjectName),
     /// Published: a route of such a Gateway.
     HostedRoute(ObjectKey),
     /// Published: a cluster for such a Gateway's Envoys, and what they send there.
@@ -134,6 +138,8 @@ pub enum Made {
     Segment(Segment),
     /// Of [`OutputKey::HostedGateway`]; nothing when it is not of another controller.
     HostedGateway(Option<Arc<HostedGateway>>),
+    /// Of [`OutputKey::HostedPointer`]; nothing when they do not.
+    HostedPointer(Option<Arc<Pointer>>),
     /// Of [`OutputKey::HostedRoute`]; nothing when none of its Gateways is.
     HostedRoute(Option<Arc<HostedRoute>>),
     /// Of [`OutputKey::HostedCluster`]; nothing when it leads nowhere.
@@ -190,7 +196,7 @@ impl Program for Compiler {
 
     fn level(&self, key: &OutputKey) -> u8 {
         match key {
-            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) => 0,
+            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) | OutputKey::HostedPointer(_) => 0,
             OutputKey::GatewayCluster(..)
             | OutputKey::GatewayEndpoints(..)
             | OutputKey::GatewaySecret(..)
@@ -214,7 +220,8 @@ impl Program for Compiler {
             | Kind::EndpointSlice
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::ReferenceGrant => Vec::new(),
+            | Kind::ReferenceGrant
+            | Kind::TailscaleGatewayRevision => Vec::new(),
             Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
                 let mut roots = vec![OutputKey::Report(object.clone())];
                 roots.extend(self.settings.hosting.is_some().then(|| OutputKey::HostedRoute(object.clone())));
@@ -263,6 +270,9 @@ impl Program for Compiler {
             OutputKey::GatewayAuthorities(_) => resource(secret::authorities(&self.settings)),
             OutputKey::HostedGateway(name) => {
                 Output::plain(Made::HostedGateway(hosted::gateway(&self.settings, name, world)))
+            }
+            OutputKey::HostedPointer(gateway) => {
+                Output::plain(Made::HostedPointer(hosted::pointer(&self.settings, gateway, world)))
             }
             OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(route, world))),
             OutputKey::HostedCluster(gateway, name, traffic) => {
@@ -339,6 +349,13 @@ impl Made {
 
     pub(crate) fn secret(self) -> Result<Arc<Resource>, Arc<str>> {
         let Made::Secret(value) = self else { unreachable!("OutputKey::Secret makes Made::Secret") };
+        value
+    }
+
+    pub(crate) fn pointer(self) -> Option<Arc<Pointer>> {
+        let Made::HostedPointer(value) = self else {
+            unreachable!("OutputKey::HostedPointer makes Made::HostedPointer")
+        };
         value
     }
 

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod owned;
 pub mod peers;
 pub mod permissions;
+pub mod revisions;
 pub mod status;
 
 use std::path::PathBuf;

@@ -80,7 +80,10 @@ fn of_kind(kind: Kind) -> Vec<Permission> {
     if kind.has_our_status() {
         all.push(about("/status", &["patch"], "report"));
     }
-    if kind.group() == Kind::TailscaleGateway.group() {
+    if kind == Kind::TailscaleGatewayRevision {
+        let why = "have Envoy Gateways translate again when what they are told changes";
+        all.push(about("", &["create", "delete", "patch"], why));
+    } else if kind.group() == Kind::TailscaleGateway.group() {
         all.push(about("", &["patch"], "remove finalizers that the original operator left"));
     }
     all

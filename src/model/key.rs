@@ -47,6 +47,9 @@ pub enum Kind {
     TailscaleService,
     /// `gateway.tailscale.com/v1alpha1` TailscaleServices.
     TailscaleServices,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleGatewayRevision. This program writes these, and looks at them to see whether
+    /// they are as it has written them.
+    TailscaleGatewayRevision,
 }
 
 /// The API group of our own kinds.
@@ -56,7 +59,7 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 22] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
@@ -78,6 +81,7 @@ impl Kind {
         Kind::TailscaleProxyGroup,
         Kind::TailscaleService,
         Kind::TailscaleServices,
+        Kind::TailscaleGatewayRevision,
     ];
 
     /// The API group; empty for Kubernetes' core group.
@@ -127,6 +131,7 @@ impl Kind {
             Kind::TailscaleProxyGroup => "TailscaleProxyGroup",
             Kind::TailscaleService => "TailscaleService",
             Kind::TailscaleServices => "TailscaleServices",
+            Kind::TailscaleGatewayRevision => "TailscaleGatewayRevision",
         }
     }
 
@@ -154,6 +159,7 @@ impl Kind {
             Kind::TailscaleProxyGroup => "tailscaleproxygroups",
             Kind::TailscaleService => "tailscaleservice",
             Kind::TailscaleServices => "tailscaleservices",
+            Kind::TailscaleGatewayRevision => "tailscalegatewayrevisions",
         }
     }
 
@@ -177,6 +183,7 @@ impl Kind {
                 | Kind::EndpointSlice
                 | Kind::Secret
                 | Kind::ConfigMap
+                | Kind::TailscaleGatewayRevision
         )
     }
 

@@ -173,6 +173,11 @@ pub fn pointer_name(gateway: &ObjectName) -> String {
     format!("tailscale-xds/{}/{}", gateway.namespace, gateway.name)
 }
 
+/// The name of the Secret with the authorities by which they know it.
+pub fn pointer_authorities_name(gateway: &ObjectName) -> String {
+    format!("{}/authorities", pointer_name(gateway))
+}
+
 /// The header in which Envoys of a foreign Gateway say whose they are, as `NAMESPACE/GATEWAY`: what their node says is up to
 /// the other controller.
 pub const GATEWAY_HEADER: &str = "x-tailscale-gateway";

@@ -15,7 +15,7 @@ use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
         Gateway, GatewayClass, GrpcRoute, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
-        TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+        TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
         TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     },
     model::{Kind, ObjectKey, ObjectName},
@@ -143,4 +143,5 @@ stored! {
     TailscaleProxyGroup: TailscaleProxyGroup,
     TailscaleService: TailscaleService,
     TailscaleServices: TailscaleServices,
+    TailscaleGatewayRevision: TailscaleGatewayRevision,
 }

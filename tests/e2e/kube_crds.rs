@@ -404,6 +404,21 @@ fn shown() -> Vec<Shown> {
             columns: &["VIP SERVICE", "BACKENDS", "HEALTHY", "DNS NAME", "STRATEGY"],
             values: &["svc:web", "1", "1", "web.a.ts.net", "failover"],
         },
+        Shown {
+            resource: "tailscalegatewayrevisions",
+            spec: json!({
+                "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg" }],
+                "revision": "0123456789abcdef0123456789abcdef",
+            }),
+            // As an Envoy Gateway writes it; what is not kept of it would be written again for ever.
+            status: json!({ "ancestors": [{
+                "ancestorRef": { "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg", "namespace": "default" },
+                "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+                "conditions": [condition("Accepted")],
+            }] }),
+            columns: &["GATEWAY", "REVISION"],
+            values: &["eg", "0123456789abcdef0123456789abcdef"],
+        },
     ]
 }
 

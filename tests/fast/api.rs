@@ -78,6 +78,10 @@ pub(crate) fn sample(kind: Kind) -> Value {
         Kind::TailscaleProxyGroup => json!({ "type": "Ingress", "tailnet": "corp" }),
         Kind::TailscaleService => json!({ "vipService": { "ports": ["tcp:80"], "tags": ["tag:web"] } }),
         Kind::TailscaleServices => json!({ "selector": { "matchLabels": { "app": "web" } } }),
+        Kind::TailscaleGatewayRevision => json!({
+            "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web" }],
+            "revision": "0123456789abcdef0123456789abcdef",
+        }),
     };
     json!({ "metadata": { "name": "sample" }, "spec": spec })
 }

@@ -47,7 +47,10 @@ fn routes_of_other_kinds_are_refused_where_an_api_server_refuses_them() {
 
 #[test]
 fn what_a_schema_refuses_is_said_with_the_field_and_what_to_write() {
-    use Kind::{ConfigMap, EndpointSlice, Gateway, HttpRoute, Service, TailscaleEndpoints, TailscaleProxyGroup};
+    use Kind::{
+        ConfigMap, EndpointSlice, Gateway, HttpRoute, Service, TailscaleEndpoints, TailscaleGatewayRevision,
+        TailscaleProxyGroup,
+    };
     refused(
         HttpRoute,
         "/spec/rules/0/matches",
@@ -150,6 +153,9 @@ fn what_a_schema_refuses_is_said_with_the_field_and_what_to_write() {
         "must be a duration such as 10s, 1m30s or 500ms; got -5s",
     );
     refused(TailscaleProxyGroup, "/spec/type", json!("Both"), "spec.type", "must be one of Ingress, Egress; got Both");
+    // An Envoy Gateway that meets a policy without a target does not get beyond it.
+    let least = "must have at least 1 entry; it has 0";
+    refused(TailscaleGatewayRevision, "/spec/targetRefs", json!([]), "spec.targetRefs", least);
     refused(Service, "/spec/ports/0/port", json!("http"), "spec.ports[0].port", "must be a whole number; got http");
     refused(
         Service,

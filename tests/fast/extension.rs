@@ -4,5 +4,6 @@ mod fuzz;
 mod golden;
 mod page;
 mod passing;
+mod revisions;
 mod server;
 mod wire;

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("operator", &["api", "bootstrap", "gateways", "kubernetes", "metrics", "model", "store"]),
     ("status", &["api", "model"]),
     ("xds", &["identity", "metrics", "model", "snapshot"]),
-    ("extension", &["identity", "metrics", "model", "snapshot"]),
+    ("extension", &["api", "identity", "metrics", "model", "snapshot"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // What is written to an API server.
@@ -122,7 +122,14 @@ const PURE: &[&str] = &[
 const XDS_IO: &[&str] = &["xds::server", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
 
 /// What of `extension` does; the rest are the hooks.
-const EXTENSION_IO: &[&str] = &["extension::server", "extension::unary", "extension::calls", "extension::tls"];
+const EXTENSION_IO: &[&str] = &[
+    "extension::server",
+    "extension::unary",
+    "extension::calls",
+    "extension::tls",
+    "extension::revisions::run",
+    "extension::revisions::folder",
+];
 /// What of `operator` meets the API server, the clock or the metrics; the rest plans.
 const OPERATOR_IO: &[&str] = &["operator::run"];
 

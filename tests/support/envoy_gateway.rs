@@ -72,6 +72,8 @@ pub struct Configuration {
     pub listeners_included: bool,
     /// The address that listeners are bound to.
     pub address: String,
+    /// Without an API server, metadata does not say that a Gateway is one.
+    pub standalone: bool,
 }
 
 impl Default for Configuration {
@@ -83,6 +85,7 @@ impl Default for Configuration {
             routes_included: true,
             listeners_included: false,
             address: "127.0.0.1".to_owned(),
+            standalone: false,
         }
     }
 }
@@ -346,6 +349,7 @@ impl Translation<'_> {
             }
         }
         let mut made = Vec::new();
+        let kind = if self.configuration.standalone { "" } else { "Gateway" };
         for (hostname, mut entries) in hosts {
             entries.sort_by_key(|entry| (!entry.exact, std::cmp::Reverse(entry.path.len())));
             let routes: Vec<Bytes> = entries.iter().map(|entry| self.route(entry)).collect();
@@ -357,7 +361,7 @@ impl Translation<'_> {
             let shell = VirtualHost {
                 name,
                 domains: vec![hostname],
-                metadata: Some(metadata("Gateway", &gateway_name(listener.gateway), listener.section)),
+                metadata: Some(metadata(kind, &gateway_name(listener.gateway), listener.section)),
                 ..Default::default()
             };
             let mut host = shell.encode_to_vec();

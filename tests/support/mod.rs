@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "a module tree inside a test binary: nothing in it is reachable from outside")]
 #![allow(dead_code, reason = "a tool box: no test binary uses every tool")]
 
+pub mod alone;
 pub mod backend;
 pub mod client;
 pub mod cluster;
@@ -20,6 +21,7 @@ pub mod manifests;
 pub mod mtls;
 pub mod ports;
 pub mod process;
+pub mod real_envoy_gateway;
 pub mod regex_cases;
 pub mod tls;
 pub mod tools;

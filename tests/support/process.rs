@@ -140,7 +140,7 @@ impl Drop for Process {
 
 /// The command behind util-linux's `setpriv --pdeathsig KILL` where there is one. It replaces itself by the program, which
 /// so keeps the process id.
-fn dying_with_parent(command: Command) -> Command {
+pub(super) fn dying_with_parent(command: Command) -> Command {
     let Some(setpriv) = ["/usr/bin/setpriv", "/bin/setpriv"].into_iter().find(|path| Path::new(path).exists()) else {
         return command;
     };
