@@ -179,7 +179,7 @@ async fn connections_datagrams_and_grpc_requests_of_an_envoy_gateways_routes_arr
     let plain = Backend::start("plain").await;
     let tls = Backend::start_tls("tls", &certificate).await;
     let shares = [Backend::start("one").await, Backend::start("two").await];
-    let datagrams = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("there is a free port");
     let listeners = [
         "name: http, protocol: HTTP, port: 8080",
         "name: tls, protocol: TLS, port: 8443, tls: { mode: Passthrough }",
@@ -195,7 +195,7 @@ async fn connections_datagrams_and_grpc_requests_of_an_envoy_gateways_routes_arr
         endpoint("tls", 443, tls.address(), "protocol: TLS"),
         endpoint("one", 81, shares[0].address(), "protocol: TCP, weight: 1"),
         endpoint("two", 81, shares[1].address(), "protocol: TCP, weight: 3"),
-        endpoint("dns", 53, datagrams.local_addr().unwrap(), "protocol: UDP"),
+        endpoint("dns", 53, datagrams.local_addr().expect("it is bound"), "protocol: UDP"),
         // What speaks both is asked for HTTP/2.
         endpoint("chat", 82, plain.address(), "protocol: HTTP"),
     ];
@@ -227,7 +227,7 @@ async fn connections_datagrams_and_grpc_requests_of_an_envoy_gateways_routes_arr
     // Three quarters of 400, give or take what chance does once in a million times.
     assert!((255..=345).contains(&counts["two"]), "{counts:?}");
 
-    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").await.expect("there is a free port");
     // A datagram may be lost before the listener is there.
     let (question, from) = until("a datagram to arrive", async || {
         client.send_to(b"question", at(9053)).await.map_err(|error| error.to_string())?;
@@ -237,8 +237,8 @@ async fn connections_datagrams_and_grpc_requests_of_an_envoy_gateways_routes_arr
     })
     .await;
     assert_eq!(question, b"question");
-    datagrams.send_to(b"answer", from).await.unwrap();
+    datagrams.send_to(b"answer", from).await.expect("it is sent");
     let mut buffer = [0; 64];
-    let (len, from) = client.recv_from(&mut buffer).await.unwrap();
+    let (len, from) = client.recv_from(&mut buffer).await.expect("it arrives");
     assert_eq!((&buffer[..len], from), (&b"answer"[..], at(9053)));
 }
