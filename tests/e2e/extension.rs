@@ -104,7 +104,7 @@ impl Running {
 }
 
 /// Publishes what an Envoy Gateway has made, as it is. Returns the versions by which an Envoy's own are recognised.
-fn publish(cache: &SnapshotCache, gateway: &ObjectName, resources: &Resources) -> Versions {
+pub(crate) fn publish(cache: &SnapshotCache, gateway: &ObjectName, resources: &Resources) -> Versions {
     let lists = [
         (TypeUrl::Cluster, &resources.clusters),
         (TypeUrl::Endpoints, &resources.endpoints),
@@ -128,10 +128,10 @@ fn publish(cache: &SnapshotCache, gateway: &ObjectName, resources: &Resources) -
 }
 
 /// An xDS server in this process; ended when it is dropped.
-struct Server(AbortHandle);
+pub(crate) struct Server(AbortHandle);
 
 impl Server {
-    fn start(listener: TcpListener, cache: Arc<SnapshotCache>) -> Self {
+    pub(crate) fn start(listener: TcpListener, cache: Arc<SnapshotCache>) -> Self {
         cache.set_ready();
         let (registry, metrics) = (Arc::<Registry>::default(), Arc::new(Metrics::new(Arc::clone(&cache))));
         let never = std::future::pending();

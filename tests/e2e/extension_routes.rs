@@ -4,12 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use prost::Message;
-use tailscale_gateway::{
-    compile::XdsAddress,
-    metrics::Metrics,
-    snapshot::{Resource, Segment, SnapshotCache, TypeUrl, ViewChange},
-    xds::{self, Registry, ServerOptions},
-};
+use tailscale_gateway::{compile::XdsAddress, snapshot::SnapshotCache};
 use tailscale_gateway_proto::envoy::config::cluster::v3::{
     Cluster,
     cluster::{
@@ -17,44 +12,25 @@ use tailscale_gateway_proto::envoy::config::cluster::v3::{
         common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig},
     },
 };
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    task::AbortHandle,
-};
+use tokio::net::{TcpListener, UdpSocket};
 
-use crate::support::{
-    backend::Backend,
-    client,
-    envoy::{Envoy, Version},
-    envoy_gateway::name_of,
-    extension_cases::Case,
-    gateway,
-    ports::Port,
-    tls::Authority,
-    tools::stdout,
-    wait::until,
+use crate::{
+    extension::{Server, publish},
+    support::{
+        backend::Backend,
+        client,
+        envoy::{Envoy, Version},
+        extension_cases::Case,
+        gateway,
+        ports::Port,
+        tls::Authority,
+        tools::stdout,
+        wait::until,
+    },
 };
 
 /// Where the Envoy listens; nobody else does there.
 const ADDRESS: &str = "127.9.7.8";
-
-/// An xDS server in this process; ended when it is dropped.
-struct Server(AbortHandle);
-
-impl Server {
-    fn start(listener: TcpListener, cache: Arc<SnapshotCache>) -> Self {
-        cache.set_ready();
-        let (registry, metrics) = (Arc::<Registry>::default(), Arc::new(Metrics::new(Arc::clone(&cache))));
-        let (options, never) = (ServerOptions::default(), std::future::pending());
-        Self(tokio::spawn(xds::server::serve(listener, cache, registry, metrics, options, never)).abort_handle())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// An Envoy with the configuration of an Envoy Gateway, and who serves it.
 struct Running {
@@ -80,22 +56,10 @@ impl Running {
         ADDRESS.clone_into(&mut case.configuration.address);
         case.xds = Some(XdsAddress { host: "127.0.0.1".into(), port: address(&ours).port() });
         let played = case.play();
-        let resources = played.configuration(&case, &played.hosted());
+        let mut resources = played.configuration(&case, &played.hosted());
+        resources.clusters = resources.clusters.iter().map(|cluster| balanced(cluster).into()).collect();
         let cache = Arc::new(SnapshotCache::new());
-        for (type_url, list) in [
-            (TypeUrl::Cluster, &resources.clusters),
-            (TypeUrl::Endpoints, &resources.endpoints),
-            (TypeUrl::Listener, &resources.listeners),
-            (TypeUrl::Route, &resources.routes),
-        ] {
-            for bytes in list {
-                let name: Arc<str> = name_of(bytes).into();
-                let bytes = if type_url == TypeUrl::Cluster { balanced(bytes).into() } else { bytes.clone() };
-                let segment = vec![Segment::new(bytes, Vec::new())];
-                let resource = Resource::spliced(type_url, Arc::clone(&name), &(), segment);
-                cache.publish(&case.gateways[0], [ViewChange { type_url, name, resource: Some(Arc::new(resource)) }]);
-            }
-        }
+        publish(&cache, &case.gateways[0], &resources);
         let admin = Port::lease();
         let (xds, to) = (address(&theirs).to_string(), admin.address().to_string());
         let servers = [Server::start(ours, played.cache), Server::start(theirs, cache)];
