@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
-    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
-    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
+    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
+    TlsRoute, UdpRoute,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, PassingRoute,
-    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
-    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
-    TlsRoute, UdpRoute,
+    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
+    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     explain::{explain, shown},
     gateway_api::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules},
     path::FieldPath,

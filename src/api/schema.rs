@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::{
     ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
-    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
-    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
+    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
+    TlsRoute, UdpRoute,
     crds::{schema_of, tidy_schema},
 };
 use crate::model::Kind;

@@ -15,8 +15,8 @@ use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
         Gateway, GatewayClass, GrpcRoute, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
-        TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-        TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+        TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy,
+        TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     },
     model::{Kind, ObjectKey, ObjectName},
 };

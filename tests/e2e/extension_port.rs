@@ -58,7 +58,8 @@ async fn once_it_is_ready_every_hook_is_answered() {
     let listen = extension.address().to_string();
     let _gateway = Gateway::start_with(folder.path(), &["--extension-listen", &listen]).await;
     let stream = TcpStream::connect(extension.address()).await.expect("the port is open");
-    let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("it speaks HTTP/2");
+    let (mut client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("it speaks HTTP/2");
     tokio::spawn(connection);
     for hook in Hook::ALL {
         let request = Request::post(format!("http://{listen}/{SERVICE}/{}", hook.method()))
