@@ -562,7 +562,9 @@ fn served(config: &Value) -> Served {
         for table in list("dynamic_route_configs") {
             note("routes", &table["route_config"]["name"], &table["version_info"]);
         }
-        for secret in list("dynamic_active_secrets") {
+        // Those by which it reaches the Envoy Gateway are files.
+        let from_files = |secret: &Value| matches!(secret["name"].as_str(), Some("xds_certificate" | "xds_trusted_ca"));
+        for secret in list("dynamic_active_secrets").iter().filter(|secret| !from_files(secret)) {
             note("secret", &secret["name"], &secret["version_info"]);
         }
         for assignment in list("dynamic_endpoint_configs") {
