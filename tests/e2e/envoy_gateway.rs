@@ -376,10 +376,11 @@ fn shares_of_requests_are_what_routes_say() {
         .await;
         until_from("two", "/two").await;
         let config = installation.theirs.config_dump().await;
-        let expected: [(&str, &[u64], &[(&str, f64)]); 3] = [
-            ("/mixed", &[3, 1], &[("plain", 0.75), ("one", 0.25)]),
-            ("/two", &[1, 3], &[("one", 0.25), ("two", 0.75)]),
-            ("/several", &[4, 1, 3], &[("plain", 0.5), ("one", 0.125), ("two", 0.375)]),
+        // A prefix, the weights of its clusters, and the shares of the backends.
+        let expected = [
+            ("/mixed", vec![3, 1], vec![("plain", 0.75), ("one", 0.25)]),
+            ("/two", vec![1, 3], vec![("one", 0.25), ("two", 0.75)]),
+            ("/several", vec![4, 1, 3], vec![("plain", 0.5), ("one", 0.125), ("two", 0.375)]),
         ];
         for (prefix, weights, shares) in expected {
             assert_eq!(weights_of(&config, prefix), weights, "{prefix}");
@@ -388,7 +389,7 @@ fn shares_of_requests_are_what_routes_say() {
             let tally = load.stop().await;
             assert_eq!(tally.failures(), 0, "{prefix}: {tally:?}");
             for (backend, share) in shares {
-                let counted = tally.by_backend.get(*backend).copied().unwrap_or_default() as f64;
+                let counted = tally.by_backend.get(backend).copied().unwrap_or_default() as f64;
                 // More than six standard deviations: it is wrong once in a billion times.
                 let off = (counted / tally.responses() as f64 - share).abs();
                 assert!(off < 0.1, "{prefix}: {backend} should have {share} of {tally:?}");
@@ -540,10 +541,11 @@ fn no_request_fails_while_we_are_killed_and_come_back() {
 }
 
 /// What an Envoy was served, by type and name: what tells one content from another.
-type Served = BTreeMap<(&'static str, String), String>;
+type Served = BTreeMap<(&'static str, String), Value>;
 
-/// Reads it out of an Envoy's configuration. A version is the hash of the resource's bytes, by go-control-plane's delta server;
-/// endpoints have none there.
+/// Reads it out of an Envoy's configuration. A version is the hash of the resource's bytes, by go-control-plane's delta server.
+/// Endpoints have none there; and listeners have another each time an Envoy Gateway starts, which writes the fields of the access
+/// log in no order. Of these it is the content.
 fn served(config: &Value) -> Served {
     let mut served = Served::new();
     for part in config["configs"].as_array().into_iter().flatten() {
@@ -551,11 +553,8 @@ fn served(config: &Value) -> Served {
         let mut note = |kind, name: &Value, version: &Value| {
             let version = version.as_str().expect("a dynamic resource has a version");
             assert_eq!(version.len(), 64, "{version} is no hash");
-            served.insert((kind, name.as_str().expect("a resource has a name").to_owned()), version.to_owned());
+            served.insert((kind, name.as_str().expect("a resource has a name").to_owned()), version.into());
         };
-        for listener in list("dynamic_listeners") {
-            note("listener", &listener["name"], &listener["active_state"]["version_info"]);
-        }
         for cluster in list("dynamic_active_clusters") {
             note("cluster", &cluster["cluster"]["name"], &cluster["version_info"]);
         }
@@ -570,15 +569,19 @@ fn served(config: &Value) -> Served {
         for assignment in list("dynamic_endpoint_configs") {
             let config = &assignment["endpoint_config"];
             let name = config["cluster_name"].as_str().expect("an assignment has a name").to_owned();
-            served.insert(("endpoints", name), config.to_string());
+            served.insert(("endpoints", name), config.clone());
+        }
+        for listener in list("dynamic_listeners") {
+            let name = listener["name"].as_str().expect("a listener has a name").to_owned();
+            served.insert(("listener", name), listener["active_state"]["listener"].clone());
         }
     }
     served
 }
 
 #[test]
-fn what_we_have_nothing_to_do_with_is_the_same_with_us_byte_by_byte() {
-    alone(what_we_have_nothing_to_do_with_is_the_same_with_us_byte_by_byte, async {
+fn what_we_have_nothing_to_do_with_is_the_same_with_us() {
+    alone(what_we_have_nothing_to_do_with_is_the_same_with_us, async {
         let plain_backend = Backend::start("plain").await;
         let certificate = Authority::new().issue(&["secure.example"]);
         let rules = [("/", &*to_plain("plain", 1)), ("/deep", &to_plain("plain", 2)), ("/api", &to_plain("plain", 1))];
