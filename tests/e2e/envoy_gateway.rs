@@ -4,12 +4,14 @@
 //! Both read one folder: an Envoy Gateway reads the files in it and refuses kinds that it was not told of, so what is for us
 //! alone stands in a folder inside it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
+use k8s_openapi::ByteString;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{
-    site::{documents, secret, until_answered},
+    site::{documents, until_answered},
     support::{
         alone::alone,
         backend::Backend,
@@ -19,7 +21,8 @@ use crate::{
         load::Load,
         manifests::Manifests,
         real_envoy_gateway::{Configuration, EnvoyGateway},
-        tls::Authority,
+        tls::{Authority, Certificate},
+        wait::until,
     },
 };
 
@@ -37,6 +40,7 @@ const ECHOED: &str = "tailscale_gateway_extension_calls_total{hook=\"Translation
 
 /// `extensionManager` as README has it.
 const MANAGER: &str = "{backendResources: [{group: gateway.tailscale.com, version: v1alpha1, kind: TailscaleEndpoints}], \
+    policyResources: [{group: gateway.tailscale.com, version: v1alpha1, kind: TailscaleGatewayRevision}], \
     hooks: {xdsTranslator: {post: [Translation], translation: {route: {includeAll: true}, cluster: {includeAll: true}, \
     secret: {includeAll: true}}}}, \
     service: {ip: {address: 127.0.0.1, port: 5005}}, maxMessageSize: 256Mi}";
@@ -85,6 +89,22 @@ fn gateway_with_https() -> String {
     let https = "{name: https, protocol: HTTPS, port: 8443, hostname: secure.example, \
         tls: {certificateRefs: [{name: certificate}]}}";
     gateway().replace("protocol: HTTP, port: 8888}]", &format!("protocol: HTTP, port: 8888}}, {https}]"))
+}
+
+/// The Secret with that certificate. An Envoy Gateway takes no `stringData` from files.
+fn secret(certificate: &Certificate) -> String {
+    let encoded = |pem: &str| serde_json::to_string(&ByteString(pem.as_bytes().to_vec())).expect("bytes have a form");
+    format!(
+        "
+apiVersion: v1
+kind: Secret
+type: kubernetes.io/tls
+metadata: {{namespace: default, name: certificate}}
+data: {{tls.crt: {}, tls.key: {}}}
+",
+        encoded(&certificate.certificate),
+        encoded(&certificate.key)
+    )
 }
 
 /// A Gateway on [`LISTENER`] for one host.
@@ -187,18 +207,22 @@ struct Installation {
     manifests: Manifests,
     ours: Gateway,
     theirs: EnvoyGateway,
+    /// Where we say that the Envoy Gateway has to translate again.
+    _revisions: TempDir,
 }
 
 impl Installation {
     /// Starts both on these files.
     async fn start(files: &[(&str, &str)], flags: &[&str], more: &str) -> Self {
         let manifests = Manifests::with(files);
-        let hosting = ["--extension-listen", EXTENSION, "--extension-xds", "{xds}"];
+        let revisions = TempDir::with_prefix("revisions-").expect("a temporary folder can be made");
+        let folder = revisions.path().to_str().expect("its path is text");
+        let hosting = ["--extension-listen", EXTENSION, "--extension-xds", "{xds}", "--extension-revisions", folder];
         let ours = Gateway::start_with(manifests.path(), &[&hosting, flags].concat()).await;
-        let folders = [manifests.path()];
+        let folders = [manifests.path(), revisions.path()];
         let theirs = Configuration { folders: &folders, extension: Some(MANAGER), more };
         let theirs = EnvoyGateway::start(theirs).await;
-        Self { manifests, ours, theirs }
+        Self { manifests, ours, theirs, _revisions: revisions }
     }
 
     /// How often the Envoy Gateway has read its folder.
@@ -245,7 +269,7 @@ async fn requests_arrive(more: &str) {
     let authorities = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(authorities.path(), right.pem()).expect("it can be written");
     let flags = ["--trusted-ca", authorities.path().to_str().expect("its path is text")];
-    let _installation = Installation::start(
+    let installation = Installation::start(
         &[
             ("gateway.yaml", &gateway()),
             ("plain.yaml", &plain("plain", plain_backend.address())),
@@ -267,10 +291,12 @@ async fn requests_arrive(more: &str) {
     assert_eq!((&*secret.path, &*secret.host), ("/secret", &*https("vault", &vault)));
     let names: Vec<_> = vault.handshakes().into_iter().map(|handshake| handshake.server_name).collect();
     assert!(names.iter().all(|name| name.as_deref() == Some("vault.localhost")), "{names:?}");
-    for name in ["liar", "stranger"] {
+    let failures = [("liar", "fail_verify_san"), ("stranger", "fail_verify_error")];
+    for (name, failure) in failures {
         let response = get(&format!("/api/{name}/x")).send().await;
         assert_eq!(response.status, 503, "{name}: {}", response.text());
-        assert!(response.text().contains("CERTIFICATE_VERIFY_FAILED"), "{name}: {}", response.text());
+        let counter = format!("cluster.endpoint/default/outside/{name}.ssl.{failure}");
+        assert!(installation.theirs.stat(&counter).await > 0, "{name}: it is not {failure}");
     }
     assert_eq!(liar.requests() + stranger.requests(), 0);
 }
@@ -350,10 +376,11 @@ fn shares_of_requests_are_what_routes_say() {
         .await;
         until_from("two", "/two").await;
         let config = installation.theirs.config_dump().await;
-        let expected: [(&str, &[u64], &[(&str, f64)]); 3] = [
-            ("/mixed", &[3, 1], &[("plain", 0.75), ("one", 0.25)]),
-            ("/two", &[1, 3], &[("one", 0.25), ("two", 0.75)]),
-            ("/several", &[4, 1, 3], &[("plain", 0.5), ("one", 0.125), ("two", 0.375)]),
+        // A prefix, the weights of its clusters, and the shares of the backends.
+        let expected = [
+            ("/mixed", vec![3, 1], vec![("plain", 0.75), ("one", 0.25)]),
+            ("/two", vec![1, 3], vec![("one", 0.25), ("two", 0.75)]),
+            ("/several", vec![4, 1, 3], vec![("plain", 0.5), ("one", 0.125), ("two", 0.375)]),
         ];
         for (prefix, weights, shares) in expected {
             assert_eq!(weights_of(&config, prefix), weights, "{prefix}");
@@ -362,7 +389,7 @@ fn shares_of_requests_are_what_routes_say() {
             let tally = load.stop().await;
             assert_eq!(tally.failures(), 0, "{prefix}: {tally:?}");
             for (backend, share) in shares {
-                let counted = tally.by_backend.get(*backend).copied().unwrap_or_default() as f64;
+                let counted = tally.by_backend.get(backend).copied().unwrap_or_default() as f64;
                 // More than six standard deviations: it is wrong once in a billion times.
                 let off = (counted / tally.responses() as f64 - share).abs();
                 assert!(off < 0.1, "{prefix}: {backend} should have {share} of {tally:?}");
@@ -417,6 +444,53 @@ fn a_changed_endpoint_reaches_the_envoy_without_a_call_to_us() {
 }
 
 #[test]
+fn a_new_endpoint_is_offered_when_nothing_but_our_revision_changes_and_not_oftener_than_once_a_second() {
+    let this = a_new_endpoint_is_offered_when_nothing_but_our_revision_changes_and_not_oftener_than_once_a_second;
+    alone(this, async {
+        let (web, plain_backend) = (Backend::start("web").await, Backend::start("plain").await);
+        let target = web.address().to_string();
+        let so_many = |count: usize| {
+            let names: Vec<String> = (0..count).map(|place| format!("web-{place}")).collect();
+            let list: Vec<_> = names.iter().map(|name| (&**name, 80, target.clone(), "")).collect();
+            endpoints("outside", &list)
+        };
+        let installation = Installation::start(
+            &[
+                ("gateway.yaml", &gateway()),
+                ("plain.yaml", &plain("plain", plain_backend.address())),
+                ("routes.yaml", &route("user", &[("/", &to_plain("plain", 1))])),
+                ("tailscale/outside.yaml", &so_many(1)),
+                ("tailscale/tailnet.yaml", &tailnet(&["eg"])),
+            ],
+            &[],
+            "",
+        )
+        .await;
+        until_from("web", "/api/web-0/x").await;
+        assert_eq!(get("/api/web-1/x").send().await.echo().backend, "plain");
+        installation.manifests.write("tailscale/outside.yaml", so_many(2));
+        until_from("web", "/api/web-1/x").await;
+
+        let (began, before) = (Instant::now(), installation.calls().await);
+        const CHANGES: usize = 40;
+        for count in 3..3 + CHANGES {
+            installation.manifests.write("tailscale/outside.yaml", so_many(count));
+            let newest = format!("endpoint/default/outside/web-{}", count - 1);
+            // Each is one of ours before the next comes.
+            until(&format!("{newest} to be hosted"), async || {
+                let page = installation.ours.admin("/debug/extension").await.text();
+                if page.contains(&format!("{newest:?}")) { Ok(()) } else { Err(page) }
+            })
+            .await;
+        }
+        until_from("web", &format!("/api/web-{}/x", 1 + CHANGES)).await;
+        let calls = installation.calls().await - before;
+        let most = began.elapsed().as_secs() + 2;
+        assert!((1..=most).contains(&calls), "{CHANGES} changes in {most} seconds have led to {calls} translations");
+    });
+}
+
+#[test]
 fn no_request_fails_while_we_are_killed_and_come_back() {
     alone(no_request_fails_while_we_are_killed_and_come_back, async {
         let (a, b, plain_backend) =
@@ -467,10 +541,11 @@ fn no_request_fails_while_we_are_killed_and_come_back() {
 }
 
 /// What an Envoy was served, by type and name: what tells one content from another.
-type Served = BTreeMap<(&'static str, String), String>;
+type Served = BTreeMap<(&'static str, String), Value>;
 
-/// Reads it out of an Envoy's configuration. A version is the hash of the resource's bytes, by go-control-plane's delta server;
-/// endpoints have none there.
+/// Reads it out of an Envoy's configuration. A version is the hash of the resource's bytes, by go-control-plane's delta server.
+/// Endpoints have none there; and listeners have another each time an Envoy Gateway starts, which writes the fields of the access
+/// log in no order. Of these it is the content.
 fn served(config: &Value) -> Served {
     let mut served = Served::new();
     for part in config["configs"].as_array().into_iter().flatten() {
@@ -478,38 +553,41 @@ fn served(config: &Value) -> Served {
         let mut note = |kind, name: &Value, version: &Value| {
             let version = version.as_str().expect("a dynamic resource has a version");
             assert_eq!(version.len(), 64, "{version} is no hash");
-            served.insert((kind, name.as_str().expect("a resource has a name").to_owned()), version.to_owned());
+            served.insert((kind, name.as_str().expect("a resource has a name").to_owned()), version.into());
         };
-        for listener in list("dynamic_listeners") {
-            note("listener", &listener["name"], &listener["active_state"]["version_info"]);
-        }
         for cluster in list("dynamic_active_clusters") {
             note("cluster", &cluster["cluster"]["name"], &cluster["version_info"]);
         }
         for table in list("dynamic_route_configs") {
             note("routes", &table["route_config"]["name"], &table["version_info"]);
         }
-        for secret in list("dynamic_active_secrets") {
+        // Those by which it reaches the Envoy Gateway are files.
+        let from_files = |secret: &Value| matches!(secret["name"].as_str(), Some("xds_certificate" | "xds_trusted_ca"));
+        for secret in list("dynamic_active_secrets").iter().filter(|secret| !from_files(secret)) {
             note("secret", &secret["name"], &secret["version_info"]);
         }
         for assignment in list("dynamic_endpoint_configs") {
             let config = &assignment["endpoint_config"];
             let name = config["cluster_name"].as_str().expect("an assignment has a name").to_owned();
-            served.insert(("endpoints", name), config.to_string());
+            served.insert(("endpoints", name), config.clone());
+        }
+        for listener in list("dynamic_listeners") {
+            let name = listener["name"].as_str().expect("a listener has a name").to_owned();
+            served.insert(("listener", name), listener["active_state"]["listener"].clone());
         }
     }
     served
 }
 
 #[test]
-fn what_we_have_nothing_to_do_with_is_the_same_with_us_byte_by_byte() {
-    alone(what_we_have_nothing_to_do_with_is_the_same_with_us_byte_by_byte, async {
+fn what_we_have_nothing_to_do_with_is_the_same_with_us() {
+    alone(what_we_have_nothing_to_do_with_is_the_same_with_us, async {
         let plain_backend = Backend::start("plain").await;
         let certificate = Authority::new().issue(&["secure.example"]);
         let rules = [("/", &*to_plain("plain", 1)), ("/deep", &to_plain("plain", 2)), ("/api", &to_plain("plain", 1))];
         let manifests = Manifests::with(&[
             ("gateway.yaml", &gateway_with_https()),
-            ("secret.yaml", &secret("certificate", &certificate)),
+            ("secret.yaml", &secret(&certificate)),
             ("routes.yaml", &documents(&[plain("plain", plain_backend.address()), route("user", &rules)])),
             ("tailscale/outside.yaml", &endpoints("outside", &[("web", 80, plain_backend.address().to_string(), "")])),
             ("tailscale/tailnet.yaml", &tailnet(&["another"])),

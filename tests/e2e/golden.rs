@@ -52,8 +52,11 @@ async fn a_real_envoy_takes_all_that_is_in_the_golden_files() {
         let mut expected = expected(&manifests, &authorities);
         let what = |gateway: &ObjectName| format!("{}: the Envoy of {gateway}", case.name);
         assert_uses(&what(&usual), &envoy, &expected.remove(&usual).unwrap_or_default()).await;
+        assert_got_all(&what(&usual), &envoy).await;
         for (name, versions) in expected {
-            assert_uses(&what(&name), &connect(&gateway, &name).await, &versions).await;
+            let envoy = connect(&gateway, &name).await;
+            assert_uses(&what(&name), &envoy, &versions).await;
+            assert_got_all(&what(&name), &envoy).await;
         }
     }
 }
@@ -126,6 +129,10 @@ pub async fn assert_uses(whose: &str, envoy: &Envoy, expected: &Versions) {
         }
     })
     .await;
+}
+
+/// Nothing that an Envoy has asked for did not come.
+pub async fn assert_got_all(whose: &str, envoy: &Envoy) {
     let stats = envoy.stats().await;
     let late = stats.iter().find(|(name, count)| name.ends_with("init_fetch_timeout") && **count > 0);
     assert_eq!(late, None, "{whose} has waited for something in vain");

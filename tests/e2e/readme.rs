@@ -95,7 +95,7 @@ fn the_guide_for_envoy_gateway_works_as_it_stands() {
         let lines = shell.lines();
         let shown = |wanted: &str| lines.iter().filter(|line| line.trim() == wanted).count();
         // The script that writes the file is shown as it runs; what it writes is not.
-        assert_eq!(shown("kind: GatewayClass"), 2, "the file came back twice");
+        assert_eq!(shown("gatewayClassName: envoy"), 2, "the file came back twice");
         let asked = lines.iter().any(|line| line.contains("Translation") && line.contains("default/web"));
         assert!(asked, "the page of the calls does not tell of one");
     });

@@ -81,7 +81,15 @@ impl EnvoyGateway {
         client::get(self.envoy_admin().await, "/config_dump?include_eds").send().await.json()
     }
 
-    /// Waits until that is as `holds` wants it.
+    /// One counter or gauge of its Envoy; what that does not mention is 0.
+    pub async fn stat(&self, name: &str) -> u64 {
+        self.process.assert_running();
+        let text = client::get(self.envoy_admin().await, "/stats").send().await.text();
+        let numbers = text.lines().filter_map(|line| line.split_once(": "));
+        numbers.filter(|(stat, _)| *stat == name).find_map(|(_, value)| value.parse().ok()).unwrap_or_default()
+    }
+
+    /// Waits until the configuration is as `holds` wants it.
     pub async fn wait_for_config(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         until(what, async || {
             let config = self.config_dump().await;
