@@ -266,6 +266,49 @@ async fn a_rule_of_a_definition_refuses_in_words_that_say_what_to_write() {
     assert_eq!(said.trim_end(), wanted);
 }
 
+/// An Envoy Gateway that is told of such an object takes none of the policies behind it, or ends its reconciliation.
+#[tokio::test]
+async fn a_policy_without_a_target_is_refused_and_what_an_envoy_gateway_says_of_one_is_kept() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("policies").await;
+    let policy = |rest: Value| {
+        let mut policy = json!({
+            "apiVersion": "gateway.tailscale.com/v1alpha1", "kind": "TailscaleRoutePolicy",
+            "metadata": { "name": "policy", "namespace": namespace },
+        });
+        policy.as_object_mut().expect("a mapping").extend(rest.as_object().expect("a mapping").clone());
+        policy.to_string()
+    };
+    let spec =
+        |targets: Value| json!({ "spec": { "targetRefs": targets, "rules": [{ "actions": [{ "type": "Deny" }] }] } });
+    for (rest, wanted) in [
+        (json!({}), "spec: Required value"),
+        (json!({ "spec": {} }), "spec.targetRefs: Required value"),
+        (json!({ "spec": { "targetRefs": null, "rules": [] } }), "spec.targetRefs: Required value"),
+        (spec(json!([])), "should have at least 1 items"),
+        (spec(json!([{ "kind": "Gateway" }])), "spec.targetRefs[0].name: Required value"),
+    ] {
+        let said = cluster.try_apply(&policy(rest.clone())).await.expect_failure();
+        assert!(said.contains(wanted), "{rest}: {said}");
+    }
+    cluster.apply(&policy(spec(json!([{ "kind": "Gateway", "name": "eg" }])))).await;
+    // As it writes it: the whole status.
+    let ancestors = json!([{
+        "ancestorRef": { "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg", "namespace": namespace,
+            "sectionName": "http" },
+        "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+        "conditions": [{ "type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+    }]);
+    let status = json!({ "status": { "ancestors": ancestors } }).to_string();
+    let named = ["tailscaleroutepolicy", "policy", "--namespace", &namespace];
+    let patch = [&["patch"], &named[..], &["--subresource=status", "--type=merge", "--patch", &status]].concat();
+    cluster.kubectl(&patch).await.expect_success();
+    let shown = cluster.kubectl(&[&["get"], &named[..], &["--output=json"]].concat()).await.expect_success();
+    let shown: Value = serde_json::from_str(&shown).expect("kubectl prints JSON");
+    assert_eq!(shown["status"]["ancestors"], ancestors);
+}
+
 #[tokio::test]
 async fn what_a_manifest_leaves_out_is_filled_in() {
     let cluster = Cluster::shared().await;

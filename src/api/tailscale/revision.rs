@@ -63,7 +63,7 @@ pub struct TailscaleGatewayRevisionStatus {
 }
 
 /// Whatever controllers write: one that finds less than it has written would write again and again.
-fn ancestors(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn ancestors(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "description": "What each controller says about it for each Gateway, as Gateway API has it (PolicyAncestorStatus).",
