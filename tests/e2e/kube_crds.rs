@@ -73,7 +73,9 @@ struct Document {
 /// Every document of a kind that we read in `tests/golden` and `manifests`, all in this namespace.
 fn documents(namespace: &str) -> Vec<Document> {
     let mut texts: Vec<(String, String)> = golden::cases().into_iter().map(|case| (case.name, case.input)).collect();
-    for folder in ["tests/golden/original", "manifests/quickstart", "manifests/examples/original"] {
+    for folder in
+        ["tests/golden/original", "manifests/quickstart", "manifests/examples/original", "manifests/envoy-gateway"]
+    {
         let files = fs::read_dir(repository().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
         for file in files {
             let path = file.expect("the folder can be read").path();
