@@ -117,6 +117,7 @@ pub fn run(config: &Config) -> ExitCode {
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
         Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
+        Command::Preflight(config) => Ok(cli::preflight(config)),
         Command::Install(config) => Ok(cli::pod::install(config)),
         Command::Drain(config) => Ok(cli::pod::drain(config)),
         Command::Translate(config) => {

@@ -3,12 +3,16 @@
 //! Never acts on any of them, and nothing else in the program reads the environment.
 
 mod extension;
+mod preflight;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
-pub use self::extension::{ExtensionConfig, ExtensionListen, ExtensionXds};
+pub use self::{
+    extension::{ExtensionConfig, ExtensionListen, ExtensionXds},
+    preflight::{PreflightConfig, ReportFormat},
+};
 use crate::{
     api,
     bootstrap::{Discovery, HostPort, Protocol},
@@ -86,6 +90,9 @@ pub enum Command {
     Translate(TranslateConfig),
     /// Print what is wrong with manifests, one line each; the exit code is 1 if any of it is an error.
     Validate(ValidateConfig),
+    /// Print what keeps an Envoy Gateway from working with this program: its configuration, definitions, rights, the Service,
+    /// certificates; the exit code is 1 if any of it is an error.
+    Preflight(PreflightConfig),
     /// Print the CustomResourceDefinitions of gateway.tailscale.com.
     Crds,
     /// Put a copy of this program somewhere. Pods with Envoys run it.

@@ -1,5 +1,5 @@
-//! The commands that do something and end: `bootstrap`, `certificates`, `crds`, `translate`, `validate`, and those that pods
-//! run, `install` and `drain`.
+//! The commands that do something and end: `bootstrap`, `certificates`, `crds`, `preflight`, `translate`, `validate`, and
+//! those that pods run, `install` and `drain`.
 //!
 //! Beside `app`, which wires what serves and never ends by itself. Never listens, never watches, never logs.
 
@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod certificates;
 mod output;
 pub mod pod;
+pub mod preflight;
 mod private;
 pub mod translate;
 pub mod validate;
@@ -18,6 +19,7 @@ use serde_json::json;
 pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare, prepare_fetched};
 pub use certificates::certificates;
 pub use output::{complain, print, write_text};
+pub use preflight::preflight;
 
 use crate::{
     api,

@@ -27,6 +27,7 @@ mod kube_quickstart;
 mod kube_serve;
 mod mtls;
 mod permissions;
+mod preflight;
 mod process;
 mod quickstart;
 mod readme;

@@ -27,6 +27,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("status", &["api", "model"]),
     ("xds", &["identity", "metrics", "model", "snapshot"]),
     ("extension", &["api", "identity", "metrics", "model", "snapshot"]),
+    // What an Envoy Gateway would do wrong.
+    ("preflight", &["api", "extension", "identity", "model"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // What is written to an API server.
@@ -38,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["model", "snapshot"]),
     ("telemetry", &[]),
     ("bootstrap", &["compile", "model"]),
-    ("config", &["api", "bootstrap", "identity", "model", "operator", "telemetry"]),
+    ("config", &["api", "bootstrap", "identity", "model", "operator", "preflight", "telemetry"]),
     // From where certificates stand to the port that shows them.
     ("security", &["config", "extension", "identity", "kubernetes", "metrics", "source", "xds"]),
     ("admin", &["dump", "extension", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
@@ -55,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "kubernetes",
             "model",
             "pipeline",
+            "preflight",
             "snapshot",
             "source",
             "status",
@@ -109,6 +112,7 @@ const PURE: &[&str] = &[
     "dump",
     "bootstrap",
     "extension",
+    "preflight",
     "source::files",
     "source::kinds",
     "source::located",

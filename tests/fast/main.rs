@@ -37,6 +37,7 @@ mod oracle;
 mod original;
 mod packaging;
 mod parameters;
+mod preflight;
 mod status_merge;
 mod telemetry;
 mod watch;

@@ -18,6 +18,7 @@ pub mod manifest_fuzz;
 pub mod manifests;
 pub mod mtls;
 pub mod ports;
+pub mod preflight_cases;
 pub mod process;
 pub mod regex_cases;
 pub mod tls;
