@@ -37,7 +37,7 @@ lint: ## format, clippy and documentation, warnings being errors
 .PHONY: cargo-test
 cargo-test: tools
 	cargo test $(LOCKED) --no-fail-fast
-	cargo test $(LOCKED) --bench change --bench streams
+	cargo test $(LOCKED) --bench change --bench streams --bench extension --bench kube
 
 # The Go programs that the benches are measured against.
 .PHONY: peers

@@ -1,37 +1,47 @@
 //! How long it takes from an HTTPRoute that is given to the API server until Envoy serves it, with few and with many routes
-//! there: the probe of gateway-api-bench (`tests/probe.sh`), with a real kube-apiserver, etcd and one real Envoy.
+//! there: the probe of gateway-api-bench (`tests/probe/probe.go`), with a real kube-apiserver, etcd and one real Envoy.
 //!
 //! ```text
-//! cargo bench --bench kube                 the table, in Markdown
-//! cargo bench --bench kube -- 1 100        after so many routes instead of 1, 1 000 and 3 000
+//! cargo bench --bench kube                 a line of JSON for 1, 1 000 and 3 000 routes
+//! cargo bench --bench kube -- 1 100        for other numbers
+//! cargo test --bench kube                  see that it still works
 //! ```
 //!
-//! The clock starts before the request that creates the route, so that the API server's own work is in it, and stops at the
-//! first answer of Envoy that is not 404. That answer has to be 200: anything else is counted as an error.
+//! The route is that of the probe, but that its backend is outside: an API server takes no endpoint on loopback. The clock
+//! starts before the request that creates the route, so that the API server's own work is in it, and stops at the first answer
+//! of Envoy that is not 404. That answer has to be 200: anything else is counted as an error.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use kube::{
     Api,
     api::{ApiResource, DynamicObject, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     backend::Backend,
-    client,
+    client::{self, Connection},
     cluster::Cluster,
     envoy::{Envoy, Version},
     gateway::Gateway,
     ports::Port,
     wait::until,
 };
+use tokio::time::{MissedTickBehavior, interval};
 
-/// Routes that are measured one after the other at each size.
-const SAMPLES: usize = 50;
+/// How long the probe waits between two requests. (The original waits 5 ms.)
+const PAUSE: Duration = Duration::from_millis(1);
+/// The series that counts the statuses of routes that were written.
+const STATUSES: &str = "tailscale_gateway_status_writes_total{kind=\"HTTPRoute\",result=\"ok\"}";
 
 /// What is installed before.
 const CLASS: &str = "
@@ -44,8 +54,8 @@ spec: {controllerName: gateway.tailscale.com/gateway-controller}
 /// A cluster with a Gateway, and an Envoy that serves it.
 struct World {
     _cluster: Cluster,
-    _control: Gateway,
-    _envoy: Envoy,
+    control: Gateway,
+    envoy: Envoy,
     _backend: Backend,
     listener: Port,
     routes: Api<DynamicObject>,
@@ -89,10 +99,21 @@ spec:
             plural: "httproutes".to_owned(),
         };
         let routes = Api::namespaced_with(cluster.client().await, "default", &resource);
-        Self { _cluster: cluster, _control: control, _envoy: envoy, _backend: backend, listener, routes }
+        Self { _cluster: cluster, control, envoy, _backend: backend, listener, routes }
     }
 
     async fn create(&self, number: usize) {
+        // As in the probe: two rules, of which the second leads to a Service that is not there.
+        let filters = json!([
+            {"type": "RequestHeaderModifier", "requestHeaderModifier": {"add": [{"name": "added-header", "value": "added"}]}},
+            {"type": "ResponseHeaderModifier", "responseHeaderModifier": {"add": [{"name": "added-header", "value": "added"}]}},
+        ]);
+        let rule = |path: String, backend: Value| {
+            json!({
+                "matches": [{"path": {"type": "PathPrefix", "value": path}}], "filters": filters, "backendRefs": [backend],
+            })
+        };
+        let there = json!({"group": "gateway.tailscale.com", "kind": "TailscaleEndpoints", "name": "web", "port": 80});
         let route = json!({
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "HTTPRoute",
@@ -100,34 +121,98 @@ spec:
             "spec": {
                 "parentRefs": [{"name": "web"}],
                 "hostnames": [host(number)],
-                "rules": [{"backendRefs": [{
-                    "group": "gateway.tailscale.com", "kind": "TailscaleEndpoints", "name": "web", "port": 80,
-                }]}],
+                "rules": [
+                    rule(format!("/{number}"), there),
+                    rule("/".to_owned(), json!({"name": "invalid-backend", "port": 80})),
+                ],
             },
         });
         let route: DynamicObject = serde_json::from_value(route).expect("it is an object");
         self.routes.create(&PostParams::default(), &route).await.expect("the API server takes it");
     }
 
-    async fn status(&self, number: usize) -> u16 {
-        client::get(self.listener.address(), "/").host(&host(number)).send().await.status
+    /// Creates routes that nobody asks for; returns when they are served and have their statuses.
+    async fn fill(&self, numbers: std::ops::Range<usize>) {
+        let Some(last) = numbers.end.checked_sub(1) else { return };
+        futures::stream::iter(numbers).for_each_concurrent(16, |number| self.create(number)).await;
+        let request = self.request(last);
+        until("all routes to be served", async || match request.send().await.status {
+            200 => Ok(()),
+            status => Err(status.to_string()),
+        })
+        .await;
+        self.control.wait_for_metric(STATUSES, |count| count.is_some_and(|count| count > last as f64)).await;
     }
 
-    /// Creates a route; how long until it is served, and whether nothing but 404 came before and 200 then.
-    async fn probe(&self, number: usize) -> (Duration, bool) {
-        assert_eq!(self.status(number).await, 404);
-        let began = Instant::now();
-        let served = async {
+    fn request(&self, number: usize) -> client::Request {
+        client::get(self.listener.address(), &format!("/{number}")).host(&host(number))
+    }
+
+    /// Creates a route, and asks for it until it is served.
+    async fn probe(&self, connection: &mut Connection, number: usize) -> Sample {
+        let request = self.request(number);
+        assert_eq!(ask(connection, &request).await, 404);
+        let (began, at) = (Instant::now(), Timestamp::now());
+        let create = async {
+            self.create(number).await;
+            began.elapsed()
+        };
+        let serve = async {
+            let mut ticks = interval(PAUSE);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
-                match self.status(number).await {
+                ticks.tick().await;
+                match ask(connection, &request).await {
                     404 => {}
                     status => return (began.elapsed(), status == 200),
                 }
             }
         };
-        let ((), served) = tokio::join!(self.create(number), served);
-        served
+        let (created, (served, good)) = tokio::join!(create, serve);
+        Sample { at, created, served, good }
     }
+
+    /// How much processor time the control plane and the Envoy have taken.
+    fn processor(&self) -> [Duration; 2] {
+        [self.control.process(), self.envoy.process()].map(|process| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
+            // Of proc_pid_stat(5), fields 14 and 15, in hundredths of a second; the second field may hold blanks.
+            let fields = stat.rsplit_once(')').expect("a name in parentheses").1;
+            let ticks: u64 =
+                fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+            Duration::from_millis(ticks * 10)
+        })
+    }
+
+    /// When route tables changed, by the log.
+    fn commits(&self) -> BTreeSet<Timestamp> {
+        let lines = self.control.process().lines();
+        let entries = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let commits = entries.filter_map(|entry| {
+            let resources = entry["resources"].as_str()?;
+            let at = entry["timestamp"].as_str()?.parse().ok()?;
+            resources.contains("RouteConfiguration").then_some(at)
+        });
+        commits.collect()
+    }
+}
+
+/// The status of a request on a connection that is kept.
+async fn ask(connection: &mut Connection, request: &client::Request) -> u16 {
+    assert!(connection.is_open().await, "Envoy keeps connections");
+    connection.send(request).await.expect("Envoy answers").status
+}
+
+/// What came of one route.
+struct Sample {
+    /// When its creation was asked for.
+    at: Timestamp,
+    /// From then until the API server had answered.
+    created: Duration,
+    /// From then until Envoy served it.
+    served: Duration,
+    /// Whether nothing but 404 came before, and 200 then.
+    good: bool,
 }
 
 fn host(number: usize) -> String {
@@ -135,39 +220,63 @@ fn host(number: usize) -> String {
 }
 
 fn main() {
+    let measures = std::env::args().any(|argument| argument == "--bench");
     let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let sizes = if sizes.is_empty() { vec![1, 1000, 3000] } else { sizes };
+    let (sizes, samples) = match (measures, sizes.is_empty()) {
+        (true, true) => (vec![1, 1000, 3000], 200),
+        (true, false) => (sizes, 200),
+        (false, _) => (vec![1, 10], 3),
+    };
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
-    runtime.block_on(measure(&sizes));
+    runtime.block_on(measure(&sizes, samples));
 }
 
-#[expect(clippy::print_stdout, reason = "the table is the purpose")]
-async fn measure(sizes: &[usize]) {
+#[expect(clippy::print_stdout, reason = "the result is the purpose")]
+async fn measure(sizes: &[usize], samples: usize) {
     let world = World::start().await;
     let mut there = 0;
-    println!("| routes there | median | 90 % | slowest | errors |\n|---|---:|---:|---:|---:|");
     for size in sizes {
-        let fill = there..size.saturating_sub(1);
-        there = there.max(fill.end);
-        let last = fill.end.checked_sub(1);
-        futures::stream::iter(fill).for_each_concurrent(16, |number| world.create(number)).await;
-        if let Some(last) = last {
-            until("all routes to be served", async || match world.status(last).await {
-                200 => Ok(()),
-                status => Err(status.to_string()),
+        let end = size.saturating_sub(1).max(there);
+        world.fill(there..end).await;
+        there = end;
+        let mut connection = Connection::open(&world.request(there)).await.expect("Envoy takes connections");
+        let mut taken = Vec::new();
+        let before = world.processor();
+        for number in there..there + samples {
+            taken.push(world.probe(&mut connection, number).await);
+        }
+        there += samples;
+        let after = world.processor();
+        let processor = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e3 / samples as f64;
+        let commits = world.commits();
+        let committed = |sample: &Sample| {
+            let at = commits.range(sample.at..).next().expect("what is served was committed");
+            at.duration_since(sample.at).unsigned_abs()
+        };
+        println!(
+            "{}",
+            json!({
+                "routes": size,
+                "samples": samples,
+                "errors": taken.iter().filter(|sample| !sample.good).count(),
+                "ours_processor_ms": processor(0),
+                "envoy_processor_ms": processor(1),
+                "created_ms": distribution(taken.iter().map(|sample| sample.created)),
+                "committed_ms": distribution(taken.iter().map(committed)),
+                "served_ms": distribution(taken.iter().map(|sample| sample.served)),
+                // The original starts its clock here.
+                "served_after_answer_ms":
+                    distribution(taken.iter().map(|sample| sample.served.saturating_sub(sample.created))),
             })
-            .await;
-        }
-        let mut times = Vec::new();
-        let mut errors = 0;
-        for number in there..there + SAMPLES {
-            let (took, good) = world.probe(number).await;
-            times.push(took);
-            errors += usize::from(!good);
-        }
-        there += SAMPLES;
-        times.sort_unstable();
-        let at = |share: f64| format!("{:.1} ms", times[(share * (SAMPLES - 1) as f64) as usize].as_secs_f64() * 1e3);
-        println!("| {size} | {} | {} | {} | {errors} |", at(0.5), at(0.9), at(1.0));
+        );
     }
+}
+
+/// Mean, median, nine tenths and the slowest, in milliseconds.
+fn distribution(times: impl Iterator<Item = Duration>) -> Value {
+    let mut times: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
+    times.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| times[(share * (times.len() - 1) as f64).round() as usize];
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
+    json!({"mean": mean, "median": at(0.5), "p90": at(0.9), "max": at(1.0)})
 }

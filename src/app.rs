@@ -6,7 +6,7 @@ mod cluster;
 mod extension;
 mod files;
 
-use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc};
+use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
@@ -34,6 +34,9 @@ use crate::{
     xds::Registry,
 };
 
+/// How long an Envoy that comes back keeps what this replica does not know (`xds.md` P80).
+const REMOVAL_HOLD: Duration = Duration::from_secs(1);
+
 /// Why the program could not do its work, in one line.
 #[derive(Debug, Error)]
 pub enum AppError {
@@ -59,6 +62,26 @@ pub enum AppError {
         /// What the system says.
         source: io::Error,
     },
+    /// The folder for what an Envoy Gateway watches can not be used.
+    #[error("--extension-revisions {}: {source}", path.display())]
+    ExtensionRevisions {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is a cluster for what an Envoy Gateway watches.
+    #[error(
+        "--extension-revisions is for --source dir:PATH: with a cluster, TailscaleGatewayRevisions are written there; leave it out"
+    )]
+    RevisionsInCluster,
+    /// Nobody makes certificates for the Envoys of Envoy Gateways.
+    #[error(
+        "--extension-xds: xDS wants certificates (--xds-client-ca), and without a cluster nobody gives an Envoy Gateway's Envoys \
+         any: leave --extension-xds out, and endpoints go through the Envoy Gateway; or serve xDS on loopback without \
+         --xds-tls-cert, --xds-tls-key and --xds-client-ca"
+    )]
+    NoCertificatesForPointers,
     /// Nobody said where the objects come from.
     #[error("--source is missing: kubernetes, or dir:PATH with the folder that holds the manifests")]
     NoSource,
@@ -97,6 +120,7 @@ pub fn run(config: &Config) -> ExitCode {
         Command::Bootstrap(config) => Ok(cli::bootstrap(config)),
         Command::Certificates(config) => Ok(cli::certificates(config)),
         Command::Crds => Ok(cli::crds()),
+        Command::Preflight(config) => Ok(cli::preflight(config)),
         Command::Install(config) => Ok(cli::pod::install(config)),
         Command::Drain(config) => Ok(cli::pod::drain(config)),
         Command::Translate(config) => {
@@ -157,8 +181,12 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         SourceSpec::Dir(_) => None,
     };
     let namespace = cluster.as_ref().map(|cluster| cluster.namespace.as_str());
-    let Security { options, certificates } = security::secure(config, namespace, &metrics)?;
-    let extension = Extension::take(&config.extension, &source)?;
+    let Security { mut options, certificates } = security::secure(config, namespace, &metrics)?;
+    if cluster.is_some() {
+        // An API server tells one replica sooner than another.
+        options.machine.removal_hold = REMOVAL_HOLD;
+    }
+    let mut extension = Extension::take(config, &source, namespace, options.tls.is_some())?;
     let settings = Settings { hosting: extension.as_ref().map(|extension| extension.hosting.clone()), ..settings };
     let xds = listen(config.xds_listen, "xDS", "xds-listen").await?;
     let web = listen(config.admin_listen, "admin", "admin-listen").await?;
@@ -198,12 +226,14 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
     };
 
     let serving = Serving { cache, registry, metrics, readiness: Arc::clone(&readiness), shutdown: shutdown.clone() };
+    let identity = extension.as_ref().and_then(|extension| extension.hosting.identity.clone());
+    let revisions = extension.as_mut().and_then(|extension| extension.revisions.take());
     let start = async {
         match (&source, cluster) {
-            (SourceSpec::Dir(path), _) => files::start(&serving, pipeline, path).await.map(|()| None),
+            (SourceSpec::Dir(path), _) => files::start(&serving, pipeline, path, revisions).await.map(|()| None),
             (SourceSpec::Kubernetes, cluster) => {
                 let cluster = cluster.expect("it is connected to whenever it is the source");
-                Ok(Some(cluster::start(&serving, pipeline, config, cluster, certificates).await))
+                Ok(Some(cluster::start(&serving, pipeline, config, cluster, certificates, identity).await))
             }
         }
     };

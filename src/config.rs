@@ -2,16 +2,17 @@
 //!
 //! Never acts on any of them, and nothing else in the program reads the environment.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+mod extension;
+mod preflight;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::BoolishValueParser};
 
+pub use self::{
+    extension::{ExtensionConfig, ExtensionListen, ExtensionXds},
+    preflight::{PreflightConfig, ReportFormat},
+};
 use crate::{
     api,
     bootstrap::{Discovery, HostPort, Protocol},
@@ -89,6 +90,9 @@ pub enum Command {
     Translate(TranslateConfig),
     /// Print what is wrong with manifests, one line each; the exit code is 1 if any of it is an error.
     Validate(ValidateConfig),
+    /// Print what keeps an Envoy Gateway from working with this program: its configuration, definitions, rights, the Service,
+    /// certificates; the exit code is 1 if any of it is an error.
+    Preflight(PreflightConfig),
     /// Print the CustomResourceDefinitions of gateway.tailscale.com.
     Crds,
     /// Put a copy of this program somewhere. Pods with Envoys run it.
@@ -279,81 +283,6 @@ impl ClusterIdentity {
         match (&self.xds_server_secret, self.xds_server_name.first()) {
             (Some(_), Some(name)) => name,
             _ => SERVER_NAME,
-        }
-    }
-}
-
-/// How Envoy Gateways that have us as their extension server reach us, and how their Envoys do.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Extension server of an Envoy Gateway")]
-pub struct ExtensionConfig {
-    /// Where Envoy Gateways ask: an address, `unix:PATH` for a socket file, or `off` [default: 0.0.0.0:5005 with --source
-    /// kubernetes, else off].
-    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_LISTEN", value_name = "ADDR|unix:PATH|off")]
-    pub extension_listen: Option<ExtensionListen>,
-    /// The certificate that Envoy Gateways are shown, with its chain, in PEM. The files are read again when they are replaced.
-    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_TLS_CERT", value_name = "FILE", requires = "extension_tls_key")]
-    pub extension_tls_cert: Option<PathBuf>,
-    /// The private key of that certificate, in PEM.
-    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_TLS_KEY", value_name = "FILE", requires = "extension_tls_cert")]
-    pub extension_tls_key: Option<PathBuf>,
-    /// The certificates of the authorities that sign Envoy Gateways' certificates, in PEM; without it, whoever reaches the
-    /// port is answered.
-    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_CLIENT_CA", value_name = "FILE", requires = "extension_tls_cert")]
-    pub extension_client_ca: Option<PathBuf>,
-    /// Where the Envoys of Envoy Gateways reach the xDS port: with it they fetch endpoints and authorities from there, and a
-    /// changed endpoint costs no translation. Without it these go through the Envoy Gateway.
-    #[arg(long, env = "TAILSCALE_GATEWAY_EXTENSION_XDS", value_name = "HOST:PORT")]
-    pub extension_xds: Option<HostPort>,
-}
-
-impl ExtensionConfig {
-    /// The files of the certificate, its key and, if there are any, the clients' authorities.
-    pub fn files(&self) -> Option<Vec<PathBuf>> {
-        let mut files = vec![self.extension_tls_cert.clone()?, self.extension_tls_key.clone()?];
-        files.extend(self.extension_client_ca.clone());
-        Some(files)
-    }
-}
-
-/// Where Envoy Gateways ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExtensionListen {
-    /// Nowhere.
-    Off,
-    /// On a TCP port.
-    Tcp(SocketAddr),
-    /// On a socket file.
-    Unix(PathBuf),
-}
-
-impl ExtensionListen {
-    /// What holds in a cluster when nothing is said.
-    pub const IN_CLUSTER: Self = Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5005));
-}
-
-impl FromStr for ExtensionListen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err("the path is missing; write unix:PATH".into()),
-            Some(path) => Ok(Self::Unix(path.into())),
-            None if text == "off" => Ok(Self::Off),
-            None => match text.parse() {
-                Ok(address) => Ok(Self::Tcp(address)),
-                Err(_) => Err("write an address such as 0.0.0.0:5005, unix:PATH, or off".into()),
-            },
-        }
-    }
-}
-
-impl fmt::Display for ExtensionListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::Tcp(address) => write!(f, "{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

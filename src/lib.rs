@@ -10,6 +10,7 @@ pub mod store;
 pub mod compile;
 pub mod extension;
 pub mod operator;
+pub mod preflight;
 pub mod snapshot;
 pub mod status;
 pub mod xds;

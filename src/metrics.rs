@@ -71,6 +71,8 @@ pub struct Metrics {
     kinds: Family<KindLabels, Gauge>,
     provision_writes: Family<WriteLabels, Counter>,
     extension: ExtensionMetrics,
+    /// Says which Gateways there are.
+    cache: Arc<SnapshotCache>,
 }
 
 impl Metrics {
@@ -81,7 +83,7 @@ impl Metrics {
         registry.register_collector(Box::new(Process { started: started.as_secs_f64() }));
         let ours = registry.sub_registry_with_prefix("tailscale_gateway");
         ours.register("build", "The program that runs", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-        ours.register_collector(Box::new(Views(cache)));
+        ours.register_collector(Box::new(Views(Arc::clone(&cache))));
         let mut register = Register(ours);
         let mut metrics = Self {
             streams: register.plain("xds_streams", "Streams that are open"),
@@ -177,6 +179,7 @@ impl Metrics {
             kinds: register.plain("source_kinds", "1 for the state in which the watch of a kind is"),
             provision_writes: register.plain("provision_writes", "Writes of objects that are created for Gateways"),
             extension: ExtensionMetrics::new(&mut register),
+            cache,
             registry: Registry::default(),
         };
         metrics.registry = registry;
@@ -227,14 +230,18 @@ impl Metrics {
 
     /// A response was refused.
     pub fn nacked(&self, of: TypeUrl, gateway: &ObjectName) {
-        self.nacks.get_or_create(&NackLabels { r#type: of.label(), gateway: Gateway(gateway.clone()) }).inc();
+        self.nacks.get_or_create(&NackLabels { r#type: of.label(), gateway: self.label(gateway) }).inc();
     }
 
     /// An Envoy has acknowledged all it needs of a snapshot, so long after the snapshot was published.
     pub fn converged(&self, gateway: &ObjectName, after: Duration) {
-        self.convergence
-            .get_or_create(&GatewayLabel { gateway: Gateway(gateway.clone()) })
-            .observe(after.as_secs_f64());
+        self.convergence.get_or_create(&GatewayLabel { gateway: self.label(gateway) }).observe(after.as_secs_f64());
+    }
+
+    /// The label for a Gateway that a client has named: one for all that do not exist, lest there be one for every name that a
+    /// client comes up with.
+    fn label(&self, gateway: &ObjectName) -> Gateway {
+        Gateway(if self.cache.is_served(gateway) { gateway.clone() } else { ObjectName::new("", "unknown") })
     }
 
     /// The first response made from a snapshot left, so long after the stream learnt of the snapshot.
@@ -328,6 +335,11 @@ impl Metrics {
     pub fn translated(&self, unit: &'static str, outputs: u64, took: Duration) {
         self.translate_units.get_or_create(&UnitLabel { unit }).inc_by(outputs);
         self.translate_duration.get_or_create(&UnitLabel { unit }).observe(took.as_secs_f64());
+    }
+
+    /// The object by which an Envoy Gateway notices that it has to translate again was `written` or `removed`, or that `failed`.
+    pub fn revision(&self, result: &'static str) {
+        self.extension.revision(result);
     }
 
     /// A call to the extension server was answered.

@@ -17,16 +17,9 @@ use crate::{
     compile::{Compiler, Made, OutputKey},
     metrics::Metrics,
     model::{ObjectKey, ObjectName, Problem, Reason, Report, Severity},
-    snapshot::{Hosted, SnapshotCache, TypeUrl, ViewChange},
+    snapshot::{Hosted, HostedChange, HostedRoute, SnapshotCache, TypeUrl, ViewChange},
     store::{Change, Commit, Engine},
 };
-
-/// A change that comes after at least this much silence is not waited for.
-const IDLE: Duration = Duration::from_millis(20);
-/// How long it has to be silent until gathered changes are applied.
-const QUIET: Duration = Duration::from_millis(5);
-/// How long changes are gathered at most.
-const CEILING: Duration = Duration::from_millis(100);
 
 /// What a source hands over at once, to be applied as one.
 #[derive(Debug)]
@@ -62,6 +55,8 @@ pub struct Applied {
     pub resources: BTreeMap<TypeUrl, usize>,
     /// The Gateways whose snapshot changed.
     pub gateways: Vec<ObjectName>,
+    /// The Gateways of other controllers whose configuration gets other parts of ours, or may get.
+    pub hosted: BTreeSet<ObjectName>,
     /// What is newly found about objects; nothing about those that are none of our business any more.
     pub reports: Vec<(ObjectKey, Option<Arc<Report>>)>,
     /// Problems that were not there before.
@@ -113,7 +108,11 @@ impl Pipeline {
         let mut hosted: Option<Hosted> = None;
         for (key, value) in changed {
             if let Some(change) = key.hosted(value.as_ref()) {
-                hosted.get_or_insert_with(|| (**self.hosted.load()).clone()).apply(change);
+                if let HostedChange::Route(route, new) = &change {
+                    self.renew_hosted(route, new.as_deref(), &mut applied);
+                }
+                let hosted = hosted.get_or_insert_with(|| (**self.hosted.load()).clone());
+                hosted.apply(change, &mut applied.hosted);
             } else if let Some((gateway, change)) = key.served(value.as_ref()) {
                 *applied.resources.entry(change.type_url).or_default() += 1;
                 match steps.get_mut(gateway) {
@@ -161,16 +160,59 @@ impl Pipeline {
             Some(report) => self.reports.insert(object, Arc::clone(report)),
             None => self.reports.remove(&object),
         };
-        let before: BTreeSet<&Problem> = old.iter().flat_map(|report| report.problems()).collect();
-        let after: BTreeSet<&Problem> = report.iter().flat_map(|report| report.problems()).collect();
-        for problem in before.difference(&after) {
+        let before = old.iter().flat_map(|report| report.problems()).collect();
+        let after = report.iter().flat_map(|report| report.problems()).collect();
+        self.renew_problems(&before, &after, applied);
+    }
+
+    /// The same for a route of another controller's Gateway, which has no report: no status of ours tells of it.
+    fn renew_hosted(&mut self, route: &ObjectKey, new: Option<&HostedRoute>, applied: &mut Applied) {
+        let hosted = self.hosted.load_full();
+        let before = hosted.route(route).into_iter().flat_map(|old| &old.problems).collect();
+        let after = new.into_iter().flat_map(|new| &new.problems).collect();
+        self.renew_problems(&before, &after, applied);
+    }
+
+    fn renew_problems(&mut self, before: &BTreeSet<&Problem>, after: &BTreeSet<&Problem>, applied: &mut Applied) {
+        for problem in before.difference(after) {
             applied.solved += 1;
             *self.counts.entry(problem.reason).or_default() -= 1;
         }
-        for problem in after.difference(&before) {
+        for problem in after.difference(before) {
             applied.problems.push((*problem).clone());
             *self.counts.entry(problem.reason).or_default() += 1;
         }
+    }
+}
+
+/// Decides when changes are applied (`xds.md` P75): at once when they come after silence, so that one change is not delayed; else
+/// when it has been quiet for a moment, so that a storm is one commit; and after a while in any case.
+#[derive(Debug, Default)]
+pub struct Debounce {
+    /// When changes were applied last.
+    applied: Option<Instant>,
+}
+
+impl Debounce {
+    /// A change that comes so long after the last one is applied at once.
+    pub const IDLE: Duration = Duration::from_millis(10);
+    /// How long it has to be silent until gathered changes are applied: longer than between the changes of a storm, and no
+    /// longer, as who makes one change after the other waits for it each time.
+    pub const QUIET: Duration = Duration::from_millis(2);
+    /// How long changes are gathered at most.
+    pub const CEILING: Duration = Duration::from_millis(100);
+
+    /// Until when more is gathered, if nothing else comes: the first change came at `first`, the newest just now. Nothing when
+    /// what is there is to be applied at once.
+    pub fn until(&self, first: Instant, now: Instant) -> Option<Instant> {
+        let is_idle = self.applied.is_none_or(|applied| first.saturating_duration_since(applied) >= Self::IDLE);
+        let ceiling = first + Self::CEILING;
+        (!is_idle && now < ceiling).then(|| ceiling.min(now + Self::QUIET))
+    }
+
+    /// Changes have been applied.
+    pub fn applied(&mut self, now: Instant) {
+        self.applied = Some(now);
     }
 }
 
@@ -183,16 +225,17 @@ pub async fn run(
     mut after: impl FnMut(&Pipeline, &mut Applied),
     on_panic: impl Fn(),
 ) {
-    let mut last = Instant::now().checked_sub(IDLE).unwrap_or_else(Instant::now);
-    while let Some(first) = batches.recv().await {
-        let seen = first.seen;
-        let mut changes = first.changes;
+    let mut debounce = Debounce::default();
+    while let Some(Batch { mut changes, seen }) = batches.recv().await {
         let began = Instant::now();
-        if began.duration_since(last) < IDLE {
-            gather(&mut batches, &mut changes, began + CEILING).await;
-        } else {
-            while let Ok(more) = batches.try_recv() {
-                changes.extend(more.changes);
+        // What is there already is not waited for.
+        while let Ok(more) = batches.try_recv() {
+            changes.extend(more.changes);
+        }
+        while let Some(until) = debounce.until(began, Instant::now()) {
+            match time::timeout_at(until.into(), batches.recv()).await {
+                Ok(Some(more)) => changes.extend(more.changes),
+                Ok(None) | Err(_) => break,
             }
         }
         metrics.debounced(began.elapsed());
@@ -203,19 +246,11 @@ pub async fn run(
             return;
         };
         pipeline.tell(&applied, &metrics, seen, compiling.elapsed());
-        after(&pipeline, &mut applied);
-        last = Instant::now();
-    }
-}
-
-/// Takes in more until it is quiet, or the ceiling is reached.
-async fn gather(batches: &mut mpsc::Receiver<Batch>, changes: &mut Vec<Change>, ceiling: Instant) {
-    loop {
-        let until = (Instant::now() + QUIET).min(ceiling);
-        match time::timeout_at(until.into(), batches.recv()).await {
-            Ok(Some(more)) => changes.extend(more.changes),
-            Ok(None) | Err(_) => return,
+        // Our own statuses come back as objects in which nothing has changed.
+        if !applied.objects.is_empty() {
+            debounce.applied(Instant::now());
         }
+        after(&pipeline, &mut applied);
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) async fn page(State(admin): State<Admin>) -> Json<Value> {
         });
         json!({
             "gateway": gateway.name.to_string(),
-            "revision": format!("{:032x}", hosted.revision(&gateway.name)),
+            "revision": hosted.revision(&gateway.name).map(|revision| format!("{:032x}", revision.number)),
             "listeners": listeners.collect::<Vec<_>>(),
             "clusters": gateway.clusters.iter().map(|name| &**name).collect::<Vec<_>>(),
         })

@@ -5,8 +5,8 @@ use kube::CustomResourceExt as _;
 use serde_json::{Map, Value, json};
 
 use super::{
-    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
-    TailscaleService, TailscaleServices, TailscaleTailnet, tailscale::PARAMETERS_RULES,
+    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup,
+    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, tailscale::PARAMETERS_RULES,
 };
 
 /// The definitions of our kinds, always in the same order.
@@ -56,6 +56,7 @@ fn documents() -> Vec<Value> {
         tidy(&TailscaleProxyGroup::crd()),
         tidy(&TailscaleService::crd()),
         tidy(&TailscaleServices::crd()),
+        tidy(&TailscaleGatewayRevision::crd()),
     ]
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
-    TailscaleService, TailscaleServices, TailscaleTailnet,
+    ConfigMap, EndpointSlice, Finding, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta,
+    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
+    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 
@@ -18,8 +19,12 @@ pub struct Observed {
     pub resource_version: String,
     /// `metadata.finalizers`.
     pub finalizers: Vec<String>,
+    /// `metadata.generation`; 0 when it has none.
+    pub generation: i64,
     /// `status`; null when there is none.
     pub status: serde_json::Value,
+    /// Why nothing can be made of the object, if nothing can: it was stored before the API server had our schema.
+    pub refused: Vec<Finding>,
 }
 
 macro_rules! objects {
@@ -68,6 +73,10 @@ objects! {
     GatewayClass(GatewayClass),
     Gateway(Gateway),
     HttpRoute(HttpRoute),
+    GrpcRoute(GrpcRoute),
+    TlsRoute(TlsRoute),
+    TcpRoute(TcpRoute),
+    UdpRoute(UdpRoute),
     ReferenceGrant(ReferenceGrant),
     Namespace(Namespace),
     Service(Service),
@@ -82,6 +91,7 @@ objects! {
     TailscaleProxyGroup(TailscaleProxyGroup),
     TailscaleService(TailscaleService),
     TailscaleServices(TailscaleServices),
+    TailscaleGatewayRevision(TailscaleGatewayRevision),
 }
 
 impl Object {

@@ -8,11 +8,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, Object, ReferenceGrant, Secret,
-    Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup,
-    TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
+    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, PassingRoute,
+    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
+    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     explain::{explain, shown},
-    gateway_api::{gateway_rules, route_rules},
+    gateway_api::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules},
     path::FieldPath,
     schema::schema,
     tailscale::PARAMETERS_RULES,
@@ -259,6 +260,14 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
             route_rules(&route.spec).into_iter().for_each(|(field, message)| found.refuse(field, message));
             route.into()
         }
+        Kind::GrpcRoute => {
+            let route = read::<GrpcRoute>(value, found)?;
+            grpc_route_rules(&route.spec).into_iter().for_each(|(field, message)| found.refuse(field, message));
+            route.into()
+        }
+        Kind::TlsRoute => passing(read::<TlsRoute>(value, found)?, |route| &route.spec.passing, found),
+        Kind::TcpRoute => passing(read::<TcpRoute>(value, found)?, |route| &route.spec.passing, found),
+        Kind::UdpRoute => passing(read::<UdpRoute>(value, found)?, |route| &route.spec.passing, found),
         Kind::ReferenceGrant => read::<ReferenceGrant>(value, found)?.into(),
         Kind::Namespace => name_label(read(value, found)?).into(),
         Kind::Service => read::<Service>(value, found)?.into(),
@@ -286,7 +295,15 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
         Kind::TailscaleProxyGroup => read::<TailscaleProxyGroup>(value, found)?.into(),
         Kind::TailscaleService => read::<TailscaleService>(value, found)?.into(),
         Kind::TailscaleServices => read::<TailscaleServices>(value, found)?.into(),
+        Kind::TailscaleGatewayRevision => read::<TailscaleGatewayRevision>(value, found)?.into(),
     })
+}
+
+/// Applies the rules of routes that hand on connections or datagrams.
+fn passing<T: Into<Object>>(route: T, part: impl FnOnce(&T) -> &PassingRoute, found: &mut Found) -> Object {
+    let broken = passing_route_rules(part(&route));
+    broken.into_iter().for_each(|(field, message)| found.refuse(field, message));
+    route.into()
 }
 
 /// Reads a typed object; without its `status` when that is what can not be read.

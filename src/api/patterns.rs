@@ -25,6 +25,9 @@ pub const CONTROLLER: &str =
 /// The token of RFC 9110 §5.1 (Gateway API: `HeaderName`).
 pub const HEADER_NAME: &str = r"^[A-Za-z0-9!#$%&'*+\-.^_\x60|~]+$";
 
+/// A number in hexadecimal digits.
+pub const HEX: &str = "^[0-9a-f]+$";
+
 /// The value of a Kubernetes label.
 pub const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 

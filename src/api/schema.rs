@@ -13,9 +13,10 @@ use schemars::{JsonSchema, generate::SchemaSettings, transform::AddNullable};
 use serde_json::{Value, json};
 
 use super::{
-    ConfigMap, EndpointSlice, Gateway, GatewayClass, HttpRoute, Namespace, ObjectMeta, ReferenceGrant, Secret, Service,
-    TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy,
-    TailscaleService, TailscaleServices, TailscaleTailnet,
+    ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
+    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
+    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
+    TlsRoute, UdpRoute,
     crds::{schema_of, tidy_schema},
 };
 use crate::model::Kind;
@@ -38,6 +39,10 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::GatewayClass => custom::<GatewayClass>(),
             Kind::Gateway => custom::<Gateway>(),
             Kind::HttpRoute => custom::<HttpRoute>(),
+            Kind::GrpcRoute => custom::<GrpcRoute>(),
+            Kind::TlsRoute => custom::<TlsRoute>(),
+            Kind::TcpRoute => custom::<TcpRoute>(),
+            Kind::UdpRoute => custom::<UdpRoute>(),
             Kind::ReferenceGrant => custom::<ReferenceGrant>(),
             Kind::Namespace => builtin::<Namespace>(),
             Kind::Service => builtin::<Service>(),
@@ -52,6 +57,7 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::TailscaleProxyGroup => custom::<TailscaleProxyGroup>(),
             Kind::TailscaleService => custom::<TailscaleService>(),
             Kind::TailscaleServices => custom::<TailscaleServices>(),
+            Kind::TailscaleGatewayRevision => custom::<TailscaleGatewayRevision>(),
         };
         structure["properties"]["metadata"] = builtin::<ObjectMeta>();
         structure["properties"]["status"] = json!({ "x-kubernetes-preserve-unknown-fields": true });

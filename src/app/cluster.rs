@@ -1,8 +1,10 @@
 //! Wiring with a Kubernetes API server.
 
 mod freshness;
+mod hosted;
 mod planning;
 mod programmed;
+mod revisions;
 
 use std::{
     sync::Arc,
@@ -15,11 +17,12 @@ use tokio::{
     task::{self, JoinHandle},
 };
 
-use self::{planning::Planning, programmed::Follower};
-use super::{AppError, Serving};
+use self::{hosted::HostedCertificates, planning::Planning, programmed::Follower};
+use super::{AppError, Serving, extension::RevisionTeller};
 use crate::{
     bootstrap::HostPort,
     cli,
+    compile::HostingIdentity,
     config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
     kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
@@ -57,9 +60,10 @@ impl Cluster {
     }
 }
 
-/// The chart's Service.
-fn service_address(namespace: &str) -> HostPort {
-    HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 }
+/// Where Envoys find the xDS port: as the flag says, else the chart's Service.
+pub(super) fn xds_address(config: &ClusterConfig, namespace: &str) -> HostPort {
+    let service = || HostPort { host: format!("tailscale-gateway.{namespace}.svc"), port: 18000 };
+    config.xds_address.clone().unwrap_or_else(service)
 }
 
 /// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
@@ -70,6 +74,7 @@ pub(super) async fn start(
     serve: &ServeConfig,
     cluster: Cluster,
     certificates: Option<ClusterCertificates>,
+    identity: Option<HostingIdentity>,
 ) -> JoinHandle<()> {
     let Cluster { client, namespace, lease } = cluster;
     let (lead, leader) = watch::channel(false);
@@ -93,15 +98,25 @@ pub(super) async fn start(
     let (plans, planned) = mpsc::unbounded_channel();
     let config = &serve.cluster;
     let planner = Planner::new(operator::Settings {
-        xds: config.xds_address.clone().unwrap_or_else(|| service_address(&namespace)),
+        xds: xds_address(config, &namespace),
         server_name: Some(serve.identity.asked_for().into()),
         envoy_image: config.envoy_image.as_str().into(),
         own_image: config.own_image.as_deref().map(Into::into),
         privileged_ports: serve.compile.privileged_ports,
     });
+    let want_secrets = Arc::new(want_secrets);
+    let certificates_of_hosted =
+        HostedCertificates::new(identity, pipeline.published_hosted(), Arc::clone(&want_secrets));
     let mut planning = Planning::new(planner, plans, want_secrets);
     let began = Instant::now();
     let health = Health::default();
+    let revisions = revisions::start(
+        client.clone(),
+        leader.clone(),
+        health.subscribe(),
+        Arc::clone(&serving.metrics),
+        pipeline.published_hosted(),
+    );
     task::spawn(freshness::follow(
         health.subscribe(),
         Arc::clone(&serving.cache),
@@ -111,7 +126,9 @@ pub(super) async fn start(
     let (first, mut source) = KubernetesSource::start(client.clone(), health).await;
     let mut compiling = Instant::now();
     planning.begin(&first.changes);
+    revisions::tell_found(&revisions, &first.changes);
     let mut applied = pipeline.apply(first.changes);
+    let mut touched = std::mem::take(&mut applied.hosted);
     let _ = news.send(StatusNews::Observed(first.observed));
     let mut reports = std::mem::take(&mut applied.reports);
     pipeline.tell(&applied, &serving.metrics, began, compiling.elapsed());
@@ -126,12 +143,17 @@ pub(super) async fn start(
         let seen = Instant::now();
         compiling = Instant::now();
         planning.take(&update.changes);
+        revisions::tell_found(&revisions, &update.changes);
         let mut applied = pipeline.apply(update.changes);
+        touched.append(&mut applied.hosted);
         let _ = news.send(StatusNews::Observed(update.observed));
         reports.append(&mut applied.reports);
         pipeline.tell(&applied, &serving.metrics, seen, compiling.elapsed());
     }
     let _ = news.send(StatusNews::Reported(reports));
+    // Not before: what is wanted without the Secrets is not what will be.
+    revisions.tell(&touched);
+    certificates_of_hosted.tell(&touched);
     serving.set_ready();
 
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
@@ -156,7 +178,7 @@ pub(super) async fn start(
 
     let (sender, batches) = mpsc::channel(1);
     let (want, wants) = watch::channel(pipeline.engine().wanted().clone());
-    task::spawn(feed(source, sender, wants, planning, news.clone()));
+    task::spawn(feed(source, sender, wants, planning, revisions.clone(), news.clone()));
     let after = move |pipeline: &Pipeline, applied: &mut Applied| {
         want.send_if_modified(|known| {
             let now = pipeline.engine().wanted();
@@ -165,6 +187,8 @@ pub(super) async fn start(
             known.clone_from(now);
             is_new
         });
+        revisions.tell(&applied.hosted);
+        certificates_of_hosted.tell(&applied.hosted);
         if !applied.reports.is_empty() {
             let _ = news.send(StatusNews::Reported(std::mem::take(&mut applied.reports)));
         }
@@ -179,6 +203,7 @@ async fn feed(
     sender: mpsc::Sender<Batch>,
     mut wants: watch::Receiver<imbl::OrdSet<ObjectKey>>,
     mut planning: Planning,
+    revisions: RevisionTeller,
     news: mpsc::UnboundedSender<StatusNews>,
 ) {
     loop {
@@ -190,6 +215,7 @@ async fn feed(
                     let _ = news.send(StatusNews::Observed(update.observed));
                 }
                 planning.take(&update.changes);
+                revisions::tell_found(&revisions, &update.changes);
                 if !update.changes.is_empty() && sender.send(Batch { changes: update.changes, seen }).await.is_err() {
                     return;
                 }

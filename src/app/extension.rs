@@ -1,15 +1,21 @@
 //! Wiring of the extension server.
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::task::{self, JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{self, JoinHandle},
+};
 
-use super::{AppError, Serving};
+use super::{AppError, Serving, cluster::xds_address};
 use crate::{
-    compile::{Hosting, XdsAddress},
-    config::{ExtensionConfig, ExtensionListen, SourceSpec},
-    extension::{self, Bound, Calls, ServerOptions},
+    compile::{Hosting, HostingIdentity, XdsAddress},
+    config::{ExtensionConfig, ExtensionListen, ExtensionXds, ServeConfig, SourceSpec},
+    extension::{self, Bound, Calls, Found, RevisionFolder, RevisionNews, ServerOptions},
+    metrics::Metrics,
+    model::ObjectName,
+    pipeline::Applied,
     security::{self, ExtensionFiles},
     snapshot::Hosted,
 };
@@ -24,20 +30,106 @@ pub(super) struct Extension {
     pub(super) hosting: Hosting,
     /// The last calls.
     pub(super) calls: Arc<Calls>,
+    /// Where an Envoy Gateway without a cluster notices that it has to ask again.
+    pub(super) revisions: Option<FolderOfRevisions>,
+}
+
+/// A folder of revisions, and what was in it.
+pub(super) struct FolderOfRevisions {
+    folder: RevisionFolder,
+    found: Vec<(ObjectName, Found)>,
+}
+
+/// Whoever writes revisions hears from this what they should be.
+#[derive(Clone)]
+pub(super) struct RevisionTeller {
+    pub(super) news: mpsc::UnboundedSender<RevisionNews>,
+    hosted: Arc<ArcSwap<Hosted>>,
+}
+
+impl RevisionTeller {
+    /// Tells what `hosted` says, and whatever else.
+    pub(super) fn new(news: mpsc::UnboundedSender<RevisionNews>, hosted: Arc<ArcSwap<Hosted>>) -> Self {
+        Self { news, hosted }
+    }
+
+    /// Tells what is wanted for these Gateways now.
+    pub(super) fn tell(&self, touched: &BTreeSet<ObjectName>) {
+        if touched.is_empty() {
+            return;
+        }
+        let hosted = self.hosted.load();
+        let wanted = touched.iter().map(|gateway| (gateway.clone(), hosted.revision(gateway))).collect();
+        let _nobody_writes_any_more = self.news.send(RevisionNews::Wanted(wanted));
+    }
+}
+
+/// What the compiler is told about Envoys of Envoy Gateways.
+fn hosting(serve: &ServeConfig, namespace: Option<&str>, proves: bool) -> Result<Hosting, AppError> {
+    let xds = match (&serve.extension.extension_xds, namespace) {
+        (Some(ExtensionXds::At(xds)), _) => xds.clone(),
+        (None, Some(namespace)) => xds_address(&serve.cluster, namespace),
+        (Some(ExtensionXds::Off), _) | (None, None) => return Ok(Hosting::default()),
+    };
+    let identity = match (proves, namespace) {
+        (true, Some(namespace)) => {
+            Some(HostingIdentity { namespace: namespace.into(), server_name: serve.identity.asked_for().into() })
+        }
+        (true, None) => return Err(AppError::NoCertificatesForPointers),
+        (false, _) => None,
+    };
+    Ok(Hosting { xds: Some(XdsAddress { host: xds.host.as_str().into(), port: xds.port }), identity })
+}
+
+impl FolderOfRevisions {
+    fn open(config: &ExtensionConfig, source: &SourceSpec) -> Result<Option<Self>, AppError> {
+        let Some(path) = &config.extension_revisions else { return Ok(None) };
+        if *source == SourceSpec::Kubernetes {
+            return Err(AppError::RevisionsInCluster);
+        }
+        let failed = |source| AppError::ExtensionRevisions { path: path.clone(), source };
+        let (folder, found) = RevisionFolder::open(path).map_err(failed)?;
+        Ok(Some(Self { folder, found }))
+    }
+
+    /// Keeps its files as they should be. To be told of the first compilation before anything else: what nobody wants then is
+    /// removed.
+    pub(super) fn start(self, hosted: Arc<ArcSwap<Hosted>>, first: &Applied, metrics: Arc<Metrics>) -> RevisionTeller {
+        let (news, heard) = mpsc::unbounded_channel();
+        let teller = RevisionTeller::new(news, hosted);
+        for (gateway, found) in self.found {
+            let _it_is_heard = teller.news.send(RevisionNews::Found(gateway, found, 0));
+        }
+        teller.tell(&first.hosted);
+        task::spawn(async move {
+            let (_always, may_write) = watch::channel(true);
+            extension::revisions::run::run(self.folder, heard, may_write, metrics).await;
+        });
+        teller
+    }
 }
 
 impl Extension {
-    /// Takes the address and reads the certificate; nothing when it is off.
+    /// Takes the address and reads the certificate; nothing when it is off. `namespace` is the operator's in a cluster; `proves`
+    /// says that clients of our xDS have to prove who they are.
     ///
     /// # Errors
     ///
-    /// When the address is taken, or the certificate can not be used.
-    pub(super) fn take(config: &ExtensionConfig, source: &SourceSpec) -> Result<Option<Self>, AppError> {
+    /// When the address is taken, the certificate can not be used, or something is asked for that is not to be had.
+    pub(super) fn take(
+        serve: &ServeConfig,
+        source: &SourceSpec,
+        namespace: Option<&str>,
+        proves: bool,
+    ) -> Result<Option<Self>, AppError> {
+        let config = &serve.extension;
         let listen = match (&config.extension_listen, source) {
             (Some(listen), _) => listen.clone(),
             (None, SourceSpec::Kubernetes) => ExtensionListen::IN_CLUSTER,
             (None, SourceSpec::Dir(_)) => ExtensionListen::Off,
         };
+        let hosting = hosting(serve, namespace, proves)?;
+        let revisions = FolderOfRevisions::open(config, source)?;
         let bound = match &listen {
             ExtensionListen::Off => return Ok(None),
             ExtensionListen::Tcp(address) => Bound::tcp(*address),
@@ -46,15 +138,14 @@ impl Extension {
         let bound = bound.map_err(|source| AppError::ExtensionListen { listen: listen.clone(), source })?;
         let files = security::for_extension(config)?;
         let tls = files.as_ref().map(ExtensionFiles::config);
-        let xds =
-            config.extension_xds.as_ref().map(|xds| XdsAddress { host: xds.host.as_str().into(), port: xds.port });
         Ok(Some(Self {
             listen,
             bound,
             options: ServerOptions { tls, ..ServerOptions::default() },
             files,
-            hosting: Hosting { xds },
+            hosting,
             calls: Arc::default(),
+            revisions,
         }))
     }
 

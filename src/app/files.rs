@@ -1,13 +1,16 @@
 //! Wiring with a folder of manifests.
 
-use std::{collections::BTreeSet, io, path::Path, time::Instant};
+use std::{collections::BTreeSet, io, path::Path, sync::Arc, time::Instant};
 
 use tokio::{sync::mpsc, task};
 
-use super::{AppError, Serving};
+use super::{
+    AppError, Serving,
+    extension::{FolderOfRevisions, RevisionTeller},
+};
 use crate::{
     model::Severity,
-    pipeline::{self, Batch, Pipeline},
+    pipeline::{self, Applied, Batch, Pipeline},
     source::{FileSource, Located, SourceUpdate},
 };
 
@@ -16,7 +19,12 @@ use crate::{
 /// # Errors
 ///
 /// When the folder can not be read or watched.
-pub(super) async fn start(serving: &Serving, mut pipeline: Pipeline, path: &Path) -> Result<(), AppError> {
+pub(super) async fn start(
+    serving: &Serving,
+    mut pipeline: Pipeline,
+    path: &Path,
+    revisions: Option<FolderOfRevisions>,
+) -> Result<(), AppError> {
     let began = Instant::now();
     let path = path.to_owned();
     let (first, source) = task::spawn_blocking(move || FileSource::start(&path)).await.map_err(io::Error::other)??;
@@ -24,11 +32,19 @@ pub(super) async fn start(serving: &Serving, mut pipeline: Pipeline, path: &Path
     let compiling = Instant::now();
     let applied = pipeline.apply(first.changes);
     pipeline.tell(&applied, &serving.metrics, began, compiling.elapsed());
+    let hosted = pipeline.published_hosted();
+    let revisions: Option<RevisionTeller> =
+        revisions.map(|revisions| revisions.start(hosted, &applied, Arc::clone(&serving.metrics)));
     serving.set_ready();
 
     let (sender, batches) = mpsc::channel(1);
     task::spawn(feed(source, sender, known));
-    task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), |_, _| {}, serving.on_panic()));
+    let after = move |_: &Pipeline, applied: &mut Applied| {
+        if let Some(revisions) = &revisions {
+            revisions.tell(&applied.hosted);
+        }
+    };
+    task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), after, serving.on_panic()));
     Ok(())
 }
 

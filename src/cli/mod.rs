@@ -1,5 +1,5 @@
-//! The commands that do something and end: `bootstrap`, `certificates`, `crds`, `translate`, `validate`, and those that pods
-//! run, `install` and `drain`.
+//! The commands that do something and end: `bootstrap`, `certificates`, `crds`, `preflight`, `translate`, `validate`, and
+//! those that pods run, `install` and `drain`.
 //!
 //! Beside `app`, which wires what serves and never ends by itself. Never listens, never watches, never logs.
 
@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod certificates;
 mod output;
 pub mod pod;
+pub mod preflight;
 mod private;
 pub mod translate;
 pub mod validate;
@@ -18,6 +19,7 @@ use serde_json::json;
 pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare, prepare_fetched};
 pub use certificates::certificates;
 pub use output::{complain, print, write_text};
+pub use preflight::preflight;
 
 use crate::{
     api,
@@ -43,13 +45,20 @@ pub fn translate(config: &TranslateConfig, settings: Settings) -> ExitCode {
     }
     match translate::translate(world.objects(), settings, config.gateway.as_ref()) {
         Ok(translation) => {
+            // The conditions may say why; so they are printed all the same.
+            let missing =
+                config.gateway.as_ref().filter(|gateway| translation.resources.get(gateway.to_string()).is_none());
             let whole = json!({"resources": translation.resources, "objects": translation.objects});
-            match config.output {
+            let printed = match config.output {
                 OutputFormat::Json => print(&format!("{whole:#}\n")),
                 OutputFormat::Yaml => match serde_saphyr::to_string(&whole) {
                     Ok(text) => print(&text),
                     Err(error) => complain(&error),
                 },
+            };
+            match missing {
+                Some(gateway) => complain(&format!("--gateway: nothing is served for {gateway}")),
+                None => printed,
             }
         }
         Err(error) => complain(&error),

@@ -1,12 +1,11 @@
 //! Which listeners a route is attached to, and for which domains (Gateway API, "attaching routes").
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Namespace;
 
 use super::{
     Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World,
-    gateway::state_domain,
     hostname::{self, Specificity},
     objects::selects,
     reference::referred,
@@ -22,6 +21,17 @@ use crate::{
 pub struct Binding {
     /// One entry for each reference to a Gateway of our class, in the route's order.
     pub(super) parents: Vec<BoundParent>,
+    /// The domains that requests reach the route by, sorted, each once.
+    pub(super) claims: Vec<Claim>,
+}
+
+/// A domain of a table where a route stands, through the listener that the domain belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Claim {
+    pub(super) table: RouteTableName,
+    pub(super) domain: Arc<str>,
+    /// Of the route's hostname by which it is there; of several the most specific one's.
+    pub(super) specificity: Specificity,
 }
 
 /// What became of one parent reference.
@@ -34,10 +44,11 @@ pub(super) struct BoundParent {
     pub(super) exists: bool,
 }
 
-/// Attaches a route, and states it for each of its domains and listeners.
+/// Attaches a route, and states it for each of its listeners.
 pub(super) fn binding(name: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
     let key = ObjectKey::new(Kind::HttpRoute, name.clone());
     let mut parents = Vec::new();
+    let mut claims = Vec::new();
     let mut facts = Vec::new();
     if let Some(route) = world.object::<HttpRoute>(name) {
         for (place, parent) in route.spec.parent_refs.iter().enumerate() {
@@ -48,7 +59,7 @@ pub(super) fn binding(name: &ObjectName, world: &mut World<'_>) -> Output<Compil
             let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
             let mut exists = true;
             let tables = if listeners.ours {
-                attach(&key, &route, place, parent, &gateway, &listeners, world, &mut facts)
+                attach(&key, &route, place, parent, &gateway, &listeners, world, &mut claims, &mut facts)
             } else if world.object::<Gateway>(&gateway).is_some() {
                 continue;
             } else {
@@ -64,7 +75,15 @@ pub(super) fn binding(name: &ObjectName, world: &mut World<'_>) -> Output<Compil
             parents.push(BoundParent { target: target(parent), tables, exists });
         }
     }
-    Output { value: Made::Binding(Arc::new(Binding { parents })), facts }
+    claims.sort_unstable_by(|one: &Claim, other| other.cmp(one));
+    claims.dedup_by(|lower, higher| (&lower.table, &lower.domain) == (&higher.table, &higher.domain));
+    claims.reverse();
+    let tables: BTreeSet<&RouteTableName> =
+        parents.iter().flat_map(|parent: &BoundParent| parent.tables.as_ref().ok()).flatten().collect();
+    for table in tables {
+        world.keep(OutputKey::RouteEntries(table.clone(), name.clone()));
+    }
+    Output { value: Made::Binding(Arc::new(Binding { parents, claims })), facts }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call, one subject: what a reference is checked against")]
@@ -76,6 +95,7 @@ fn attach(
     gateway: &ObjectName,
     listeners: &GatewayListeners,
     world: &mut World<'_>,
+    claims: &mut Vec<Claim>,
     facts: &mut Vec<(Topic, Fact)>,
 ) -> Result<Vec<RouteTableName>, Problem> {
     let refuse = |field: &str, reason, message: String| {
@@ -128,9 +148,10 @@ fn attach(
         }
         let table = listener.table(gateway);
         for (domain, specificity) in domains {
-            let claim = Fact::Claim(Arc::clone(&listener.name), key.name.clone(), specificity);
-            facts.push((Topic::Routes(table.clone(), Arc::clone(&domain)), claim));
-            state_domain(facts, &table, domain);
+            if listeners.owner(&table, &domain).is_some_and(|owner| owner.name == listener.name) {
+                claims.push(Claim { table: table.clone(), domain: Arc::clone(&domain), specificity });
+            }
+            world.keep(OutputKey::VirtualHost(table.clone(), domain));
         }
         tables.push(table);
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{BackendObjectReference, TailscaleEndpoints},
-    model::{ClusterName, Kind, ObjectKey, ObjectName, Problem, Reason},
+    model::{ClusterName, Kind, ObjectKey, ObjectName, Problem, Reason, Traffic},
 };
 
 /// Resolves the references of one route, and remembers which clusters they name.
@@ -21,6 +21,8 @@ pub(super) struct Resolver<'a, 'w> {
     pub(super) world: &'a mut World<'w>,
     /// The clusters, by their names' texts.
     pub(super) named: BTreeMap<Arc<str>, ClusterName>,
+    /// What is sent to them.
+    pub(super) traffic: Traffic,
 }
 
 impl Backends for Resolver<'_, '_> {
@@ -47,7 +49,7 @@ impl Backends for Resolver<'_, '_> {
         }
         let resolved = match kind {
             Kind::Service => service(&to.name, backend.port, self.world),
-            _ => endpoints(&to.name, backend.port, self.world),
+            _ => endpoints(&to.name, backend.port, self.traffic, self.world),
         };
         let (targets, websocket) = resolved.map_err(|(suffix, reason, message)| problem(suffix, reason, message))?;
         let targets = targets
@@ -127,7 +129,12 @@ impl AppProtocol {
 
 /// The endpoints of a TailscaleEndpoints object that have this port, in proportion to their weights; the only one there is
 /// when no port is named.
-fn endpoints(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Result<Targets, Unresolved> {
+fn endpoints(
+    name: &ObjectName,
+    port: Option<u16>,
+    traffic: Traffic,
+    world: &mut World<'_>,
+) -> Result<Targets, Unresolved> {
     let Some(object) = world.object::<TailscaleEndpoints>(name) else {
         return Err((".name", Reason::BackendNotFound, format!("there is no TailscaleEndpoints {name}")));
     };
@@ -151,7 +158,7 @@ fn endpoints(name: &ObjectName, port: Option<u16>, world: &mut World<'_>) -> Res
         if targets.iter().any(|(other, _)| *other == cluster) {
             continue;
         }
-        match cluster::endpoint_target(endpoint) {
+        match cluster::endpoint_target_for(endpoint, traffic) {
             Ok(target) => targets.push((cluster, (endpoint.weight.max(1), Some(target.authority)))),
             Err((_, reason, message)) => {
                 let reason = match reason {

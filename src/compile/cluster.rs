@@ -12,7 +12,7 @@ use tailscale_gateway_proto::{
                 cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy},
             },
             core::v3::{
-                ConfigSource, HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions,
+                ConfigSource, HealthCheck as EnvoyHealthCheck, Http1ProtocolOptions, Http2ProtocolOptions, Locality,
                 TransportSocket,
                 health_check::{HealthChecker, HttpHealthCheck, TcpHealthCheck},
                 transport_socket,
@@ -24,10 +24,11 @@ use tailscale_gateway_proto::{
         },
         extensions::{
             transport_sockets::tls::v3::{
-                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher,
+                CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsParameters,
                 UpstreamTlsContext,
                 common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
                 subject_alt_name_matcher::SanType,
+                tls_parameters::TlsProtocol,
             },
             upstreams::http::v3::{
                 HttpProtocolOptions,
@@ -50,7 +51,7 @@ use super::{
 };
 use crate::{
     api::{EndpointHealthCheck, EndpointProtocol, TailscaleEndpoint, TailscaleEndpoints},
-    model::{AUTHORITIES, ClusterName, Reason},
+    model::{AUTHORITIES, ClusterName, Reason, Traffic},
     snapshot::{Resource, TypeUrl},
 };
 
@@ -126,6 +127,7 @@ pub(super) struct EndpointTarget {
     target: Target,
     tls: bool,
     http2: bool,
+    traffic: Traffic,
     /// The Host that requests carry.
     pub(super) authority: String,
 }
@@ -133,11 +135,16 @@ pub(super) struct EndpointTarget {
 /// Reads where an endpoint's requests go: its `externalTarget`, or the machine itself by its tailnet address or name, which
 /// works for an Envoy whose host is a member of the tailnet. Says which field is wrong, why, and how, otherwise.
 pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTarget, (&'static str, Reason, String)> {
-    if matches!(endpoint.protocol, EndpointProtocol::Tcp | EndpointProtocol::Udp | EndpointProtocol::Tls) {
-        let message = format!(
-            "endpoints of protocol {} are not acted on yet; those of HTTP, HTTPS and GRPC are",
-            endpoint.protocol.as_str()
-        );
+    endpoint_target_for(endpoint, Traffic::Http)
+}
+
+/// The same for what a route of another controller sends there.
+pub(super) fn endpoint_target_for(
+    endpoint: &TailscaleEndpoint,
+    traffic: Traffic,
+) -> Result<EndpointTarget, (&'static str, Reason, String)> {
+    let protocol = endpoint.protocol;
+    if let Some(message) = refusal(protocol, traffic) {
         return Err(("protocol", Reason::NotActedOn, message));
     }
     let (field, text) = match (&endpoint.external_target, &endpoint.tailscale_ip, &endpoint.tailscale_fqdn) {
@@ -151,9 +158,40 @@ pub(super) fn endpoint_target(endpoint: &TailscaleEndpoint) -> Result<EndpointTa
     };
     let target = Target::parse(text.trim(), Some(endpoint.port))
         .map_err(|message| (field, Reason::UnsupportedValue, message))?;
-    let tls = target.tls.unwrap_or(endpoint.protocol == EndpointProtocol::Https || target.port == 443);
-    let http2 = endpoint.protocol == EndpointProtocol::Grpc;
-    Ok(EndpointTarget { authority: target.authority(tls), target, tls, http2 })
+    let tls = match traffic {
+        Traffic::Http | Traffic::Grpc => {
+            target.tls.unwrap_or(protocol == EndpointProtocol::Https || target.port == 443)
+        }
+        Traffic::Connections => {
+            target.tls.unwrap_or(matches!(protocol, EndpointProtocol::Https | EndpointProtocol::Tls))
+        }
+        Traffic::Passthrough | Traffic::Datagrams => false,
+    };
+    let http2 = traffic == Traffic::Grpc || protocol == EndpointProtocol::Grpc;
+    Ok(EndpointTarget { authority: target.authority(tls), target, tls, http2, traffic })
+}
+
+/// Why an endpoint of a protocol takes none of some traffic, if it takes none.
+fn refusal(protocol: EndpointProtocol, traffic: Traffic) -> Option<String> {
+    use EndpointProtocol as Protocol;
+    let spoken = protocol.as_str();
+    match (traffic, protocol) {
+        (Traffic::Http | Traffic::Grpc, Protocol::Tcp | Protocol::Tls) => Some(format!(
+            "endpoints of protocol {spoken} take connections of TCPRoutes and TLSRoutes of an Envoy Gateway only; HTTP requests go \
+             to those of HTTP, HTTPS and GRPC"
+        )),
+        (Traffic::Http | Traffic::Grpc, Protocol::Udp) => Some(
+            "endpoints of protocol UDP take datagrams of UDPRoutes of an Envoy Gateway only; HTTP requests go to those of HTTP, \
+             HTTPS and GRPC"
+                .to_owned(),
+        ),
+        (Traffic::Connections | Traffic::Passthrough, Protocol::Udp) => {
+            Some("endpoints of protocol UDP take no connections; those of any other protocol do".to_owned())
+        }
+        (Traffic::Datagrams, Protocol::Udp) => None,
+        (Traffic::Datagrams, _) => Some(format!("endpoints of protocol {spoken} take no datagrams; those of UDP do")),
+        _ => None,
+    }
 }
 
 impl EndpointTarget {
@@ -209,9 +247,9 @@ pub(super) fn endpoint_cluster(
         let options = ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default());
         UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(options) })
     };
-    let cluster = Cluster {
+    let mut cluster = Cluster {
         name: name.to_string(),
-        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2, home.authorities)),
+        transport_socket: target.tls.then(|| tls_socket(&target.target.host, target.http2, home.authorities, None)),
         health_checks: endpoint
             .health_check
             .iter()
@@ -221,6 +259,13 @@ pub(super) fn endpoint_cluster(
         outlier_detection: Some(outlier_detection()),
         ..common(protocol)
     };
+    if !target.traffic.is_http() {
+        cluster.typed_extension_protocol_options.clear();
+    }
+    if target.traffic == Traffic::Datagrams {
+        // Nothing answers, and nothing can be connected to.
+        (cluster.health_checks, cluster.outlier_detection) = (Vec::new(), None);
+    }
     match (target.plain_address(), home.endpoints) {
         (Some(_), Some(source)) => Cluster {
             cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32)),
@@ -263,8 +308,49 @@ pub(super) fn assignment(name: &ClusterName, target: &EndpointTarget, names_host
     }
 }
 
-/// TLS towards a target, its name checked against the certificate.
-fn tls_socket(host: &Host, http2: bool, authorities: SdsSecretConfig) -> TransportSocket {
+/// What goes to several targets without TLS, in proportion to their weights, as far as Envoy is told by the discovery of a
+/// cluster: each is a locality with this name and weight.
+pub(super) fn mixture(name: &str, parts: &[(String, u32, EndpointTarget)]) -> Cluster {
+    let is_name = |target: &EndpointTarget| matches!(target.target.host, Host::Name(_));
+    let discovery = match parts.iter().any(|(.., target)| is_name(target)) {
+        true => DiscoveryType::StrictDns,
+        false => DiscoveryType::Static,
+    };
+    let locality = |(region, weight, target): &(String, u32, EndpointTarget)| LocalityLbEndpoints {
+        locality: Some(Locality { region: region.clone(), ..Default::default() }),
+        load_balancing_weight: Some(UInt32Value { value: *weight }),
+        lb_endpoints: vec![LbEndpoint {
+            host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint {
+                address: Some(socket_address(target.target.host.to_string(), target.target.port)),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let datagrams = parts.iter().any(|(.., target)| target.traffic == Traffic::Datagrams);
+    Cluster {
+        name: name.to_owned(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
+        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
+        outlier_detection: (!datagrams).then(outlier_detection),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: parts.iter().map(locality).collect(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// TLS towards a target, its name checked against the certificate. With a certificate of one's own it is towards our xDS, which
+/// takes TLS 1.3 alone: more than what Envoy offers as a client unless it is told to.
+pub(super) fn tls_socket(
+    host: &Host,
+    http2: bool,
+    authorities: SdsSecretConfig,
+    own: Option<SdsSecretConfig>,
+) -> TransportSocket {
     let (sni, kind, name) = match host {
         Host::Name(name) => (name.clone(), SanType::Dns, name.clone()),
         Host::Address(ip) => (String::new(), SanType::IpAddress, ip.to_string()),
@@ -285,6 +371,12 @@ fn tls_socket(host: &Host, http2: bool, authorities: SdsSecretConfig) -> Transpo
         sni,
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: if http2 { vec!["h2".to_owned()] } else { Vec::new() },
+            tls_params: own.is_some().then(|| TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv13 as i32,
+                tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
+                ..Default::default()
+            }),
+            tls_certificate_sds_secret_configs: own.into_iter().collect(),
             validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
             ..Default::default()
         }),
@@ -328,6 +420,7 @@ fn health_check(
     }
     let checker = match endpoint.protocol {
         EndpointProtocol::Grpc => HealthChecker::TcpHealthCheck(TcpHealthCheck::default()),
+        _ if !target.traffic.is_http() => HealthChecker::TcpHealthCheck(TcpHealthCheck::default()),
         _ => HealthChecker::HttpHealthCheck(HttpHealthCheck {
             host: if endpoints_name_host { String::new() } else { target.authority.clone() },
             path: check.path.clone(),

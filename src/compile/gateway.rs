@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{
-    Compiler, Fact, Made, OutputKey, Settings, Topic, World, hostname,
+    Compiler, Made, OutputKey, Settings, World, hostname,
     objects::generation,
     reference::{not_permitted, permitted, referred},
 };
@@ -18,7 +18,7 @@ use crate::{
         AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, SecretObjectReference, TlsMode,
     },
     gateways::{Infrastructure, bound_port, class_is_ours, gateway_parameters, infrastructure},
-    model::{DomainBucket, Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
+    model::{Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
     store::Output,
 };
 
@@ -92,6 +92,12 @@ impl GatewayListeners {
         })
     }
 
+    /// The listener of a table that a domain belongs to.
+    pub(super) fn owner<'a>(&'a self, table: &'a RouteTableName, domain: &str) -> Option<&'a ListenerSpec> {
+        let place = hostname::owner(self.of_table(table).map(|listener| listener.hostname.as_deref()), domain)?;
+        self.of_table(table).nth(place)
+    }
+
     /// The listeners that Envoy is told of.
     pub fn served(&self) -> impl Iterator<Item = &ListenerSpec> {
         self.listeners.iter().filter(|listener| listener.served)
@@ -139,23 +145,15 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     if made.addresses.is_empty() {
         made.listeners.iter_mut().for_each(|listener| listener.served = false);
     }
-    let mut facts = Vec::new();
     for listener in made.served() {
         let table = listener.table(name);
         let domain: Arc<str> = listener.hostname.clone().unwrap_or_else(|| hostname::ANY.into());
-        state_domain(&mut facts, &table, domain);
+        world.keep(OutputKey::VirtualHost(table, domain));
         for secret in &listener.certificates {
             world.keep(OutputKey::GatewaySecret(name.clone(), secret.clone()));
         }
     }
-    Output { value: Made::Listeners(Arc::new(made)), facts }
-}
-
-/// States that a table has a virtual host for a domain.
-pub(super) fn state_domain(facts: &mut Vec<(Topic, Fact)>, table: &RouteTableName, domain: Arc<str>) {
-    let bucket = DomainBucket::of(&domain);
-    facts.push((Topic::Buckets(table.clone()), Fact::Bucket(bucket)));
-    facts.push((Topic::Domains(table.clone(), bucket), Fact::Domain(domain)));
+    Output::plain(Made::Listeners(Arc::new(made)))
 }
 
 fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {

@@ -46,7 +46,7 @@ pub(super) fn widening(domain: &str) -> Vec<Arc<str>> {
 /// How specific the hostname of a route is that takes a request: the larger one's routes are asked first (Gateway API,
 /// HTTPRouteSpec.hostnames: "characters in a matching non-wildcard hostname", then "characters in a matching hostname").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Specificity {
+pub(super) struct Specificity {
     exact: usize,
     any: usize,
 }

@@ -34,15 +34,19 @@ mod url;
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
-pub use hosted::{Hosting, XdsAddress};
+pub use hosted::{Hosting, HostingIdentity, XdsAddress};
 pub use matching::MatchPrecedence;
 
 use crate::{
-    model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Report, RouteTableName},
-    snapshot::{HostedChange, HostedCluster, HostedGateway, HostedRoute, Resource, Segment, TypeUrl, ViewChange},
-    store::{Output, Program, View},
+    model::{ClusterName, Kind, ObjectKey, ObjectName, Report, RouteTableName, Traffic, hosted_cluster_key},
+    snapshot::{
+        HostedChange, HostedCluster, HostedGateway, HostedRoute, Pointer, Resource, Segment, TypeUrl, ViewChange,
+    },
+    store::{self, Output, Program, View},
 };
 
 /// What the compiler is told besides the world; the same for all replicas.
@@ -77,18 +81,16 @@ pub enum OutputKey {
     Cluster(ClusterName),
     /// A cluster's endpoints, encoded.
     Endpoints(ClusterName),
-    /// Which listeners a route is attached to. States the route for each of their domains.
+    /// Which listeners a route is attached to, and for which domains.
     Binding(ObjectName),
     /// The endpoints of a Gateway's tailnets, conflicts settled. States what it found for the endpoints' own reports.
     Scope(ObjectName),
-    /// A route's entries for one table.
+    /// A route's entries for one table. States them for each of its domains there.
     RouteEntries(RouteTableName, ObjectName),
     /// The entries of tailnet endpoints for one table.
     EndpointEntries(RouteTableName),
-    /// One virtual host of a table.
+    /// One virtual host of a table. States it for the table.
     VirtualHost(RouteTableName, Arc<str>),
-    /// The virtual hosts of a table whose domains fall into one bucket.
-    Bucket(RouteTableName, DomainBucket),
     /// Served: a route table.
     RouteTable(RouteTableName),
     /// Served: the Envoy listener of a port.
@@ -103,10 +105,12 @@ pub enum OutputKey {
     GatewayAuthorities(ObjectName),
     /// Published: a Gateway of another controller.
     HostedGateway(ObjectName),
+    /// How such a Gateway's Envoys reach our xDS.
+    HostedPointer(ObjectName),
     /// Published: a route of such a Gateway.
     HostedRoute(ObjectKey),
-    /// Published: a cluster for such a Gateway's Envoys.
-    HostedCluster(ObjectName, ClusterName),
+    /// Published: a cluster for such a Gateway's Envoys, and what they send there.
+    HostedCluster(ObjectName, ClusterName, Traffic),
     /// Served: its endpoints.
     HostedEndpoints(ObjectName, ClusterName),
     /// What was found about an object.
@@ -126,12 +130,16 @@ pub enum Made {
     Binding(Arc<attach::Binding>),
     /// Of [`OutputKey::Scope`].
     Scope(Arc<scope::Scope>),
-    /// Of [`OutputKey::RouteEntries`] and [`OutputKey::EndpointEntries`].
+    /// Of [`OutputKey::RouteEntries`].
     Entries(Arc<table::Entries>),
-    /// Of [`OutputKey::VirtualHost`] and [`OutputKey::Bucket`].
+    /// Of [`OutputKey::EndpointEntries`].
+    EndpointEntries(Arc<[table::EndpointEntry]>),
+    /// Of [`OutputKey::VirtualHost`].
     Segment(Segment),
     /// Of [`OutputKey::HostedGateway`]; nothing when it is not of another controller.
     HostedGateway(Option<Arc<HostedGateway>>),
+    /// Of [`OutputKey::HostedPointer`]; nothing when they do not.
+    HostedPointer(Option<Arc<Pointer>>),
     /// Of [`OutputKey::HostedRoute`]; nothing when none of its Gateways is.
     HostedRoute(Option<Arc<HostedRoute>>),
     /// Of [`OutputKey::HostedCluster`]; nothing when it leads nowhere.
@@ -143,12 +151,12 @@ pub enum Made {
 /// A set of facts that outputs state for others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// The buckets of a table that hold domains.
-    Buckets(RouteTableName),
-    /// The domains in a bucket of a table.
-    Domains(RouteTableName, DomainBucket),
-    /// The routes for a domain of a table.
-    Routes(RouteTableName, Arc<str>),
+    /// The virtual hosts of a table.
+    VirtualHosts(RouteTableName),
+    /// The entries of routes for a domain of a table.
+    Rows(RouteTableName, Arc<str>),
+    /// The clusters that a table routes to.
+    Clusters(RouteTableName),
     /// The routes attached to a listener of a Gateway.
     Attached(ObjectName, Arc<str>),
     /// Who else wants what endpoints of a TailscaleEndpoints object want.
@@ -158,16 +166,43 @@ pub enum Topic {
 /// Something an output states.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
-    /// In [`Topic::Buckets`].
-    Bucket(DomainBucket),
-    /// In [`Topic::Domains`].
-    Domain(Arc<str>),
-    /// In [`Topic::Routes`]: the listener by name, the route, and how specific the hostname is by which it is there.
-    Claim(Arc<str>, ObjectName, hostname::Specificity),
+    /// In [`Topic::VirtualHosts`]: the domain, and the virtual host as a field of the table.
+    VirtualHost(Arc<str>, Segment),
+    /// In [`Topic::Rows`].
+    Row(table::Row),
+    /// In [`Topic::Clusters`].
+    Cluster(Arc<str>),
     /// In [`Topic::Attached`].
     Route(ObjectName),
     /// In [`Topic::EndpointConflicts`].
     Conflict(scope::EndpointConflict),
+}
+
+/// Virtual hosts and rows come to the bytes of them all, in order; the rest to nothing.
+impl store::Fact for Fact {
+    type Sum = Segment;
+
+    fn mark(&self) -> u64 {
+        match self {
+            Self::VirtualHost(text, _) | Self::Cluster(text) => xxh3_64(text.as_bytes()),
+            Self::Row(row) => row.mark(),
+            Self::Route(name) => xxh3_64_with_seed(name.name.as_bytes(), xxh3_64(name.namespace.as_bytes())),
+            // One object has few.
+            Self::Conflict(_) => 1,
+        }
+    }
+
+    fn sum(&self) -> Segment {
+        match self {
+            Self::VirtualHost(_, segment) => segment.clone(),
+            Self::Row(row) => row.segment(),
+            Self::Cluster(_) | Self::Route(_) | Self::Conflict(_) => Segment::default(),
+        }
+    }
+
+    fn join<'a>(sums: impl Iterator<Item = &'a Segment>) -> Segment {
+        Segment::join(sums)
+    }
 }
 
 /// A compile function's world.
@@ -188,7 +223,7 @@ impl Program for Compiler {
 
     fn level(&self, key: &OutputKey) -> u8 {
         match key {
-            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) => 0,
+            OutputKey::Secret(_) | OutputKey::Cluster(_) | OutputKey::Endpoints(_) | OutputKey::HostedPointer(_) => 0,
             OutputKey::GatewayCluster(..)
             | OutputKey::GatewayEndpoints(..)
             | OutputKey::GatewaySecret(..)
@@ -199,9 +234,8 @@ impl Program for Compiler {
             OutputKey::Binding(_) | OutputKey::Scope(_) | OutputKey::HostedRoute(_) => 2,
             OutputKey::RouteEntries(..) | OutputKey::EndpointEntries(_) | OutputKey::HostedGateway(_) => 3,
             OutputKey::VirtualHost(..) => 4,
-            OutputKey::Bucket(..) => 5,
-            OutputKey::RouteTable(_) | OutputKey::Listener(..) => 6,
-            OutputKey::Report(_) => 7,
+            OutputKey::RouteTable(_) | OutputKey::Listener(..) => 5,
+            OutputKey::Report(_) => 6,
         }
     }
 
@@ -212,7 +246,13 @@ impl Program for Compiler {
             | Kind::EndpointSlice
             | Kind::Secret
             | Kind::ConfigMap
-            | Kind::ReferenceGrant => Vec::new(),
+            | Kind::ReferenceGrant
+            | Kind::TailscaleGatewayRevision => Vec::new(),
+            Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {
+                let mut roots = vec![OutputKey::Report(object.clone())];
+                roots.extend(self.settings.hosting.is_some().then(|| OutputKey::HostedRoute(object.clone())));
+                roots
+            }
             // What states facts comes before what looks them up: made on its own, and not when the first reader asks.
             Kind::Gateway => {
                 let mut roots = vec![OutputKey::Scope(object.name.clone()), OutputKey::Report(object.clone())];
@@ -236,16 +276,9 @@ impl Program for Compiler {
             OutputKey::Endpoints(name) => resource(endpoints::endpoints(name, world)),
             OutputKey::Binding(route) => attach::binding(route, world),
             OutputKey::Scope(gateway) => scope::scope(gateway, world),
-            OutputKey::RouteEntries(table, route) => {
-                Output::plain(Made::Entries(Arc::new(table::route_entries(table, route, world))))
-            }
-            OutputKey::EndpointEntries(table) => {
-                Output::plain(Made::Entries(Arc::new(table::endpoint_entries(table, world))))
-            }
-            OutputKey::VirtualHost(table, domain) => {
-                Output::plain(Made::Segment(table::virtual_host(table, domain, world)))
-            }
-            OutputKey::Bucket(table, bucket) => Output::plain(Made::Segment(table::bucket(table, *bucket, world))),
+            OutputKey::RouteEntries(table, route) => table::route_entries(table, route, world),
+            OutputKey::EndpointEntries(table) => table::endpoint_entries(table, world),
+            OutputKey::VirtualHost(table, domain) => table::virtual_host(table, domain, world),
             OutputKey::RouteTable(table) => resource(Some(table::route_table(table, world))),
             OutputKey::Listener(gateway, port) => resource(listener::listener(gateway, *port, world)),
             OutputKey::GatewayCluster(_, name) => Output::plain(world.output(&OutputKey::Cluster(name.clone()))),
@@ -257,9 +290,12 @@ impl Program for Compiler {
             OutputKey::HostedGateway(name) => {
                 Output::plain(Made::HostedGateway(hosted::gateway(&self.settings, name, world)))
             }
-            OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(&route.name, world))),
-            OutputKey::HostedCluster(gateway, name) => {
-                Output::plain(Made::HostedCluster(hosted::cluster(&self.settings, gateway, name, world)))
+            OutputKey::HostedPointer(gateway) => {
+                Output::plain(Made::HostedPointer(hosted::pointer(&self.settings, gateway, world)))
+            }
+            OutputKey::HostedRoute(route) => Output::plain(Made::HostedRoute(hosted::route(route, world))),
+            OutputKey::HostedCluster(gateway, name, traffic) => {
+                Output::plain(Made::HostedCluster(hosted::cluster(&self.settings, gateway, name, *traffic, world)))
             }
             OutputKey::HostedEndpoints(_, name) => resource(hosted::endpoints(name, world)),
             OutputKey::Report(object) => {
@@ -309,13 +345,14 @@ impl OutputKey {
             (OutputKey::HostedRoute(key), Some(Made::HostedRoute(made))) => {
                 Some(HostedChange::Route(key.clone(), made.clone()))
             }
-            (OutputKey::HostedCluster(gateway, name), Some(Made::HostedCluster(made))) => {
-                Some(HostedChange::Cluster(gateway.clone(), name.to_string().into(), made.clone()))
+            (OutputKey::HostedCluster(gateway, name, traffic), Some(Made::HostedCluster(made))) => {
+                let key = hosted_cluster_key(name, *traffic);
+                Some(HostedChange::Cluster(gateway.clone(), key.into(), made.clone()))
             }
             (OutputKey::HostedGateway(name), _) => Some(HostedChange::Gateway(name.clone(), None)),
             (OutputKey::HostedRoute(key), _) => Some(HostedChange::Route(key.clone(), None)),
-            (OutputKey::HostedCluster(gateway, name), _) => {
-                Some(HostedChange::Cluster(gateway.clone(), name.to_string().into(), None))
+            (OutputKey::HostedCluster(gateway, name, traffic), _) => {
+                Some(HostedChange::Cluster(gateway.clone(), hosted_cluster_key(name, *traffic).into(), None))
             }
             _ => None,
         }
@@ -334,6 +371,13 @@ impl Made {
         value
     }
 
+    pub(crate) fn pointer(self) -> Option<Arc<Pointer>> {
+        let Made::HostedPointer(value) = self else {
+            unreachable!("OutputKey::HostedPointer makes Made::HostedPointer")
+        };
+        value
+    }
+
     pub(crate) fn binding(self) -> Arc<attach::Binding> {
         let Made::Binding(value) = self else { unreachable!("OutputKey::Binding makes Made::Binding") };
         value
@@ -345,12 +389,14 @@ impl Made {
     }
 
     pub(crate) fn entries(self) -> Arc<table::Entries> {
-        let Made::Entries(value) = self else { unreachable!("entry outputs make Made::Entries") };
+        let Made::Entries(value) = self else { unreachable!("OutputKey::RouteEntries makes Made::Entries") };
         value
     }
 
-    pub(crate) fn segment(self) -> Segment {
-        let Made::Segment(value) = self else { unreachable!("virtual host outputs make Made::Segment") };
+    pub(crate) fn endpoint_entries(self) -> Arc<[table::EndpointEntry]> {
+        let Made::EndpointEntries(value) = self else {
+            unreachable!("OutputKey::EndpointEntries makes Made::EndpointEntries")
+        };
         value
     }
 }

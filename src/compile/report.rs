@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     api::{
-        GatewayClass, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
-        TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet,
-        TargetReference,
+        GatewayClass, GrpcRoute, ObjectMeta, ParentReference, TailscaleEndpoints, TailscaleGateway,
+        TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleProxyGroup, TailscaleRoutePolicy,
+        TailscaleService, TailscaleServices, TailscaleTailnet, TargetReference, TcpRoute, TlsRoute, UdpRoute,
     },
     gateways::{CONTROLLER_NAME, Infrastructure, class_is_ours, class_problem, infrastructure, object_problems},
     model::{
@@ -29,6 +29,22 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
         Kind::GatewayClass => class(object, world),
         Kind::Gateway => gateway(settings, object, world),
         Kind::HttpRoute => route(object, world),
+        Kind::GrpcRoute => {
+            let route = world.object::<GrpcRoute>(&object.name)?;
+            unserved(object, &route.metadata, &route.spec.parent_refs, world)
+        }
+        Kind::TlsRoute => {
+            let route = world.object::<TlsRoute>(&object.name)?;
+            unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
+        }
+        Kind::TcpRoute => {
+            let route = world.object::<TcpRoute>(&object.name)?;
+            unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
+        }
+        Kind::UdpRoute => {
+            let route = world.object::<UdpRoute>(&object.name)?;
+            unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
+        }
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
         Kind::TailscaleGatewayParameters => parameters(settings, object, world),
@@ -85,7 +101,7 @@ fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Op
             name: listener.name.clone(),
             served: listener.served,
             supported_kinds: listener.kinds.clone(),
-            attached_routes: world.fact_count(Topic::Attached(object.name.clone(), listener.name.clone())),
+            attached_routes: world.facts(Topic::Attached(object.name.clone(), listener.name.clone())).len(),
             problems: listener.problems.clone(),
         })
         .collect();
@@ -154,6 +170,33 @@ fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     Some(Report::Route(RouteReport { object: object.clone(), generation: generation(&route.metadata), parents }))
 }
 
+/// A route of a kind that our own Gateways do not have yet; nothing when it asks for none of them. Whatever else is wrong with it
+/// is for the controllers of its other parents to say.
+fn unserved(
+    object: &ObjectKey,
+    metadata: &ObjectMeta,
+    parents: &[ParentReference],
+    world: &mut World<'_>,
+) -> Option<Report> {
+    let mut problems = Vec::new();
+    for (place, parent) in parents.iter().enumerate() {
+        let name = super::reference::referred(object, parent.namespace.as_deref(), &parent.name);
+        let is_gateway = Kind::find(&parent.group, &parent.kind) == Some(Kind::Gateway);
+        if is_gateway && world.output(&OutputKey::Listeners(name.clone())).listeners().ours {
+            let kind = object.kind;
+            let message =
+                format!("Gateway {name} does not serve {kind}s yet: this one has no effect there; HTTPRoutes have");
+            let field = format!("spec.parentRefs[{place}]");
+            problems.push(Problem::new(object.clone(), field, Reason::NotActedOn, message));
+        }
+    }
+    if problems.is_empty() {
+        return None;
+    }
+    let generation = generation(metadata);
+    Some(Report::Object(ObjectReport { object: object.clone(), generation, problems, details: Details::None }))
+}
+
 fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let endpoints = world.object::<TailscaleEndpoints>(&object.name)?;
     let mut problems = Vec::new();
@@ -179,11 +222,12 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
             problem("name", Reason::Conflicted, message);
         }
     }
-    for fact in world.facts(Topic::EndpointConflicts(object.name.clone())) {
+    for fact in world.facts(Topic::EndpointConflicts(object.name.clone())).iter() {
         let Fact::Conflict(conflict) = fact else { continue };
         let EndpointConflict { place, gateway, rival: (rival, endpoint), claim, ours } = conflict;
-        let whose = if rival == object.name { "this object".to_owned() } else { format!("TailscaleEndpoints {rival}") };
-        let outcome = if ours { "this one has it" } else { "the other one has it" };
+        let whose =
+            if *rival == object.name { "this object".to_owned() } else { format!("TailscaleEndpoints {rival}") };
+        let outcome = if *ours { "this one has it" } else { "the other one has it" };
         let message = format!(
             "endpoint {endpoint} of {whose} wants the same {claim} on Gateway {gateway}; {outcome}, being older or the first \
              by name; rename one"

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World, attach::namespace_allowed,
-    cluster::endpoint_target, gateway::state_domain, hostname, objects::created,
+    cluster::endpoint_target, hostname, objects::created,
 };
 use crate::{
     api::{
@@ -111,7 +111,7 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
             }
         }
     }
-    let (endpoints, mut facts) = settle(gateway, candidates);
+    let (endpoints, facts) = settle(gateway, candidates);
     for endpoint in endpoints.iter().filter(|_| listeners.ours) {
         for listener in listeners.served().filter(|listener| endpoint.listeners.contains(&listener.name)) {
             let domain = endpoint
@@ -119,7 +119,7 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
                 .as_deref()
                 .and_then(|host| hostname::intersection(listener.hostname.as_deref(), Some(host)));
             if let Some(domain) = domain {
-                state_domain(&mut facts, &listener.table(gateway), domain);
+                world.keep(OutputKey::VirtualHost(listener.table(gateway), domain));
             }
         }
     }

@@ -13,6 +13,7 @@ use tailscale_gateway_proto::envoy::{
     extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, TlsCertificate, secret},
 };
 use x509_parser::{certificate::X509Certificate, oid_registry, prelude::FromDer, public_key::PublicKey};
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Settings, World};
 use crate::{
@@ -28,22 +29,59 @@ pub(super) fn certificate(name: &ObjectName, world: &mut World<'_>) -> Result<Ar
     let Some(object) = world.object::<KubernetesSecret>(name) else {
         return Err(format!("there is no Secret {name}").into());
     };
-    let part = |key: &str| match object.data.as_ref().and_then(|data| data.get(key)) {
-        Some(bytes) if !bytes.0.is_empty() => Ok(bytes.0.as_slice()),
-        _ => Err(format!("Secret {name} has no {key}; it needs tls.crt and tls.key in PEM")),
+    let part = |key| {
+        part(&object, key).ok_or_else(|| format!("Secret {name} has no {key}; it needs tls.crt and tls.key in PEM"))
     };
     let (chain, key) = (part("tls.crt")?, part("tls.key")?);
     check(chain, key).map_err(|problem| format!("Secret {name}: {problem}"))?;
     let name = secret_name(name);
-    let message = Secret {
-        name: name.clone(),
+    let message = certificate_message(&name, chain, key);
+    Ok(Arc::new(Resource::new(TypeUrl::Secret, name, &message)))
+}
+
+/// What Envoys of another controller need for mutual TLS with this control plane.
+pub(super) struct ClientSecrets {
+    pub(super) certificate: Secret,
+    pub(super) authorities: Secret,
+    /// A hash of what is public in them.
+    pub(super) version: u128,
+}
+
+/// Such a Secret (`tls.crt`, `tls.key` and `ca.crt`, in PEM) under these names; nothing while it can not be used.
+pub(super) fn client_secrets(
+    name: &ObjectName,
+    certificate: &str,
+    authorities: &str,
+    world: &mut World<'_>,
+) -> Option<ClientSecrets> {
+    let object = world.object::<KubernetesSecret>(name)?;
+    let (chain, key, trusted) = (part(&object, "tls.crt")?, part(&object, "tls.key")?, part(&object, "ca.crt")?);
+    check(chain, key).ok()?;
+    let mut roots = CertificateDer::pem_slice_iter(trusted).peekable();
+    if roots.peek().is_none() || !roots.all(|root| root.is_ok_and(|root| X509Certificate::from_der(&root).is_ok())) {
+        return None;
+    }
+    Some(ClientSecrets {
+        certificate: certificate_message(certificate, chain, key),
+        authorities: authorities_of(authorities, trusted),
+        version: xxh3_128(&[chain, b"\n", trusted].concat()),
+    })
+}
+
+fn part<'a>(object: &'a KubernetesSecret, key: &str) -> Option<&'a [u8]> {
+    let bytes = object.data.as_ref()?.get(key)?;
+    (!bytes.0.is_empty()).then_some(bytes.0.as_slice())
+}
+
+fn certificate_message(name: &str, chain: &[u8], key: &[u8]) -> Secret {
+    Secret {
+        name: name.to_owned(),
         r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
             certificate_chain: inline(chain),
             private_key: inline(key),
             ..Default::default()
         })),
-    };
-    Ok(Arc::new(Resource::new(TypeUrl::Secret, name, &message)))
+    }
 }
 
 /// The authorities that HTTPS targets are checked against.
@@ -55,13 +93,17 @@ pub(super) fn authorities(settings: &Settings) -> Option<Arc<Resource>> {
 /// The same under another name, as a message.
 pub(super) fn authorities_message(settings: &Settings, name: &str) -> Option<Secret> {
     let authorities = settings.trusted_authorities.as_ref()?;
-    Some(Secret {
+    Some(authorities_of(name, authorities.as_bytes()))
+}
+
+fn authorities_of(name: &str, pem: &[u8]) -> Secret {
+    Secret {
         name: name.to_owned(),
         r#type: Some(secret::Type::ValidationContext(CertificateValidationContext {
-            trusted_ca: inline(authorities.as_bytes()),
+            trusted_ca: inline(pem),
             ..Default::default()
         })),
-    })
+    }
 }
 
 fn inline(bytes: &[u8]) -> Option<DataSource> {

@@ -1,17 +1,24 @@
-//! Route tables, from small parts: entries of a route, virtual hosts of entries, buckets of virtual hosts, a table of buckets.
-//! Each part is encoded once, and a change makes again only the parts it is in.
+//! Route tables, from small parts: entries of routes stand in sets of rows, of which virtual hosts are made; virtual hosts stand
+//! in a set of which the table is made. Each part is encoded once, and a change makes again only what it is in: the sets keep
+//! what all their other parts come to.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    sync::Arc,
+};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BytesMut;
 use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint},
 };
 use tailscale_gateway_proto::envoy::config::route::v3::{RouteConfiguration, VirtualHost};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Fact, OutputKey, Topic, World,
+    Compiler, Fact, Made, MatchPrecedence, OutputKey, Topic, World,
+    attach::Claim,
     backend::Resolver,
     cluster,
     hostname::{self, Specificity},
@@ -28,17 +35,14 @@ use crate::{
         HttpRouteFilter, HttpRouteFilterType, HttpRouteMatch, HttpRouteRule, HttpUrlRewriteFilter, PathMatchType,
         TailscaleEndpoints,
     },
-    model::{ClusterName, DomainBucket, Kind, ObjectKey, ObjectName, Problem, RouteTableName, endpoint_route_name},
-    snapshot::{Resource, Segment, TypeUrl},
+    model::{ClusterName, Kind, ObjectKey, ObjectName, Problem, RouteTableName, Traffic, endpoint_route_name},
+    snapshot::{Clusters, Resource, Segment, TypeUrl},
+    store::{FactSet, Output},
 };
 
-/// What one HTTPRoute, or all tailnet endpoints, put into a table.
+/// What was found about one HTTPRoute in a table. Its entries are facts.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Entries {
-    /// When the route was created, for precedence among routes.
-    created: i64,
-    routes: Vec<RouteEntry>,
-    endpoints: Vec<EndpointEntry>,
     /// What is wrong with the route.
     pub(super) problems: Vec<Problem>,
     /// At least one rule is served as written.
@@ -47,20 +51,88 @@ pub struct Entries {
 
 /// The routes of one tailnet endpoint.
 #[derive(Clone, Debug, PartialEq)]
-struct EndpointEntry {
+pub struct EndpointEntry {
     scoped: ScopedEndpoint,
     /// In the virtual hosts of its listeners.
-    by_path: Option<RouteEntry>,
+    by_path: Option<Arc<Entry>>,
     /// In the virtual host of its own host.
-    by_host: Option<RouteEntry>,
+    by_host: Option<Arc<Entry>>,
 }
 
-/// A route's entries for a table.
-pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &mut World<'_>) -> Entries {
-    let Some(route) = world.object::<HttpRoute>(name) else { return Entries::default() };
+/// An entry for a domain. The order of rows is that of precedence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// Hostnames decide first: the one by which a route is here. Then the match, endpoints last; then age and name; then the
+    /// route's own order (Gateway API, HTTPRouteSpec.hostnames and HTTPRouteRule.matches).
+    specificity: Reverse<Specificity>,
+    entry: Arc<Entry>,
+}
+
+/// An entry of a route, wherever it stands.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    matching: MatchPrecedence,
+    is_endpoint: bool,
+    created: i64,
+    object: ObjectName,
+    place: (u32, u32),
+    /// Among several in one place.
+    turn: usize,
+    segment: Segment,
+}
+
+impl Entry {
+    /// The entries of a route, in their order.
+    fn of_route(object: &ObjectName, created: i64, entries: &[RouteEntry]) -> Vec<Arc<Self>> {
+        let mut turn = 0;
+        let mut before = None;
+        let mut made = Vec::with_capacity(entries.len());
+        for RouteEntry { precedence, bytes, .. } in entries {
+            turn = if before == Some(*precedence) { turn + 1 } else { 0 };
+            before = Some(*precedence);
+            let Precedence { matching, place } = *precedence;
+            let (object, segment) = (object.clone(), Segment::new(bytes.clone()));
+            made.push(Arc::new(Self { matching, is_endpoint: false, created, object, place, turn, segment }));
+        }
+        made
+    }
+
+    /// The entry of a tailnet endpoint.
+    fn of_endpoint(object: &ObjectName, turn: usize, entry: &RouteEntry) -> Arc<Self> {
+        let Precedence { matching, place } = entry.precedence;
+        let (object, segment) = (object.clone(), Segment::new(entry.bytes.clone()));
+        Arc::new(Self { matching, is_endpoint: true, created: 0, object, place, turn, segment })
+    }
+}
+
+impl Row {
+    /// The field of the virtual host.
+    pub(super) fn segment(&self) -> Segment {
+        self.entry.segment.clone()
+    }
+
+    /// See [`Fact::mark`](crate::store::Fact::mark).
+    pub(super) fn mark(&self) -> u64 {
+        let Entry { object, place: (rule, at), .. } = &*self.entry;
+        let mut hash = Xxh3::new();
+        hash.update(object.namespace.as_bytes());
+        hash.update(b"/");
+        hash.update(object.name.as_bytes());
+        hash.update(&rule.to_le_bytes());
+        hash.update(&at.to_le_bytes());
+        hash.digest()
+    }
+}
+
+/// Makes a route's entries for a table, and states them for each domain of its.
+pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
+    let binding = world.output(&OutputKey::Binding(name.clone())).binding();
+    let Some(route) = world.object::<HttpRoute>(name) else {
+        return Output::plain(Made::Entries(Arc::default()));
+    };
     let key = ObjectKey::new(Kind::HttpRoute, name.clone());
     let context = RouteContext::of(table);
-    let mut backends = Resolver { key: &key, world, named: BTreeMap::new() };
+    let mut backends = Resolver { key: &key, world, named: BTreeMap::new(), traffic: Traffic::Http };
     let compiled = compile_route(&route, &key, &context, &mut backends);
     let Resolver { named, .. } = backends;
     for (text, cluster) in named {
@@ -69,21 +141,29 @@ pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &m
             keep_cluster(&table.gateway, &cluster, world);
         }
     }
-    Entries {
-        created: created(&route.metadata),
-        routes: compiled.entries,
-        endpoints: Vec::new(),
-        problems: compiled.problems,
-        any_rule_valid: compiled.any_rule_valid,
+    let entries = Entry::of_route(name, created(&route.metadata), &compiled.entries);
+    let mut facts = Vec::new();
+    for Claim { domain, specificity, .. } in binding.claims.iter().filter(|claim| claim.table == *table) {
+        for entry in &entries {
+            let row = Row { specificity: Reverse(*specificity), entry: Arc::clone(entry) };
+            facts.push((Topic::Rows(table.clone(), Arc::clone(domain)), Fact::Row(row)));
+        }
     }
+    if !facts.is_empty() {
+        let clusters = compiled.entries.iter().flat_map(|entry| entry.clusters.iter());
+        facts.extend(clusters.map(|cluster| (Topic::Clusters(table.clone()), Fact::Cluster(Arc::clone(cluster)))));
+    }
+    let entries = Entries { problems: compiled.problems, any_rule_valid: compiled.any_rule_valid };
+    Output { value: Made::Entries(Arc::new(entries)), facts }
 }
 
 /// The entries of tailnet endpoints for a table.
-pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) -> Entries {
+pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) -> Output<Compiler> {
     let listeners = world.output(&OutputKey::Listeners(table.gateway.clone())).listeners();
     let scope = world.output(&OutputKey::Scope(table.gateway.clone())).scope();
-    let mut entries = Entries::default();
-    for scoped in scope::of_table(&scope, &listeners, table) {
+    let mut entries = Vec::new();
+    let mut facts = Vec::new();
+    for (turn, scoped) in scope::of_table(&scope, &listeners, table).enumerate() {
         let Some(object) = world.object::<TailscaleEndpoints>(&scoped.object) else { continue };
         let Some(endpoint) = object.spec.endpoints.iter().find(|endpoint| *endpoint.name == *scoped.endpoint) else {
             continue;
@@ -91,19 +171,19 @@ pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) ->
         let Ok(target) = cluster::endpoint_target(endpoint) else { continue };
         let name = ClusterName::Endpoint { endpoints: scoped.object.clone(), endpoint: Arc::clone(&scoped.endpoint) };
         keep_cluster(&table.gateway, &name, world);
-        entries.endpoints.push(EndpointEntry {
-            by_path: match &*scoped.prefix {
-                "" => None,
-                prefix => endpoint_entry(scoped, prefix, table, &name, Some(&target.authority)),
-            },
-            by_host: scoped
-                .host
-                .as_ref()
-                .and_then(|_| endpoint_entry(scoped, "", table, &name, Some(&target.authority))),
+        let mut entry = |prefix| {
+            let entry = endpoint_entry(scoped, prefix, table, &name, Some(&target.authority))?;
+            let clusters = entry.clusters.iter().cloned();
+            facts.extend(clusters.map(|cluster| (Topic::Clusters(table.clone()), Fact::Cluster(cluster))));
+            Some(Entry::of_endpoint(&scoped.object, turn, &entry))
+        };
+        entries.push(EndpointEntry {
+            by_path: if scoped.prefix.is_empty() { None } else { entry(&scoped.prefix) },
+            by_host: scoped.host.as_ref().and_then(|_| entry("")),
             scoped: scoped.clone(),
         });
     }
-    entries
+    Output { value: Made::EndpointEntries(entries.into()), facts }
 }
 
 /// Has a cluster, and all that it needs, served to a Gateway's Envoys.
@@ -172,112 +252,120 @@ impl Backends for OneTarget {
 
 /// The virtual host of a domain, encoded as a field of the table: the entries of all routes that apply to it, in the order
 /// of Gateway API's precedence.
-pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mut World<'_>) -> Segment {
+pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mut World<'_>) -> Output<Compiler> {
     let listeners = world.output(&OutputKey::Listeners(table.gateway.clone())).listeners();
-    let of_table: Vec<_> = listeners.of_table(table).collect();
-    let Some(owner) = hostname::owner(of_table.iter().map(|listener| listener.hostname.as_deref()), domain) else {
-        return Segment::new(Bytes::new(), Vec::new());
+    let Some(owner) = listeners.owner(table, domain).map(|listener| &listener.name) else {
+        return Output::plain(Made::Segment(Segment::default()));
     };
-    let owner = &of_table[owner].name;
-
-    // Hostnames decide first: the one by which a route is here. Then the match, endpoints last; then age and name; then the
-    // route's own order (Gateway API, HTTPRouteSpec.hostnames and HTTPRouteRule.matches).
-    let mut claims: BTreeMap<ObjectName, Specificity> = BTreeMap::new();
-    for wide in hostname::widening(domain) {
-        for fact in world.facts(Topic::Routes(table.clone(), wide)) {
-            let Fact::Claim(listener, route, specificity) = fact else { continue };
-            if listener == *owner {
-                let best = claims.entry(route).or_default();
-                *best = specificity.max(*best);
-            }
-        }
-    }
-    // Endpoints are ahead of the catch-all of whatever hostname.
-    let highest = claims.values().max().copied().unwrap_or_default();
-    let sources: Vec<(Specificity, ObjectName, Arc<Entries>)> = claims
+    // Wider domains follow as long as they are the same listener's: none but its routes apply.
+    let mut levels: Vec<FactSet<Fact>> = hostname::widening(domain)
         .into_iter()
-        .map(|(route, specificity)| {
-            let entries = world.output(&OutputKey::RouteEntries(table.clone(), route.clone())).entries();
-            (specificity, route, entries)
-        })
+        .take_while(|wide| listeners.owner(table, wide).is_some_and(|of_wide| of_wide.name == *owner))
+        .map(|wide| world.facts(Topic::Rows(table.clone(), wide)))
+        .filter(|rows| !rows.is_empty())
         .collect();
-    let endpoints = world.output(&OutputKey::EndpointEntries(table.clone())).entries();
-    let mut rows = Vec::new();
-    for (specificity, route, entries) in &sources {
-        for entry in &entries.routes {
-            rows.push((
-                (
-                    Reverse(*specificity),
-                    &entry.precedence.matching,
-                    false,
-                    entries.created,
-                    route,
-                    entry.precedence.place,
-                ),
-                entry,
-            ));
-        }
-    }
-    let offered = || endpoints.endpoints.iter().filter(|entry| entry.scoped.offered_by(owner));
+    leave_out_repetitions(&mut levels);
+    let endpoints = world.output(&OutputKey::EndpointEntries(table.clone())).endpoint_entries();
+    let offered = || endpoints.iter().filter(|entry| entry.scoped.offered_by(owner));
     // On the host of one endpoint, the others have no paths.
     let host = offered().find(|entry| entry.scoped.host.as_ref() == Some(domain)).map(|entry| &entry.scoped);
+    let mut first = levels.first().cloned().unwrap_or_default();
+    // Ahead of the catch-all of whatever hostname.
+    let highest = specificities(&first).first().copied().unwrap_or_default();
     for entry in offered().filter(|entry| host.is_none_or(|host| entry.scoped.is(host))) {
         let own_host = entry.by_host.as_ref().filter(|_| host.is_some());
-        for route in own_host.into_iter().chain(&entry.by_path) {
-            let Precedence { matching, place } = &route.precedence;
-            rows.push(((Reverse(highest), matching, true, 0, &entry.scoped.object, *place), route));
+        for entry in own_host.into_iter().chain(&entry.by_path) {
+            first.insert(Fact::Row(Row { specificity: highest, entry: Arc::clone(entry) }));
         }
     }
-    rows.sort_by_key(|(place, _)| *place);
 
     let shell = VirtualHost { name: domain.to_string(), domains: vec![domain.to_string()], ..Default::default() };
-    let len = shell.encoded_len() + rows.iter().map(|(_, entry)| entry.bytes.len()).sum::<usize>();
-    let mut bytes = BytesMut::with_capacity(len + 8);
-    encode_key(VIRTUAL_HOSTS, WireType::LengthDelimited, &mut bytes);
-    encode_varint(len as u64, &mut bytes);
-    shell.encode(&mut bytes).expect("the buffer grows as needed");
-    let mut clusters = Vec::new();
-    for (_, entry) in rows {
-        bytes.put_slice(&entry.bytes);
-        clusters.extend(entry.clusters.iter().cloned());
-    }
-    Segment::new(bytes.freeze(), clusters)
+    let routes: Vec<Segment> = [&first].into_iter().chain(levels.iter().skip(1)).map(FactSet::sum).collect();
+    let len = shell.encoded_len() + routes.iter().map(Segment::len).sum::<usize>();
+    let mut head = BytesMut::with_capacity(shell.encoded_len() + 8);
+    encode_key(VIRTUAL_HOSTS, WireType::LengthDelimited, &mut head);
+    encode_varint(len as u64, &mut head);
+    shell.encode(&mut head).expect("the buffer grows as needed");
+    let segment = Segment::join([&Segment::new(head.freeze())].into_iter().chain(&routes));
+    let fact = Fact::VirtualHost(Arc::clone(domain), segment.clone());
+    Output { value: Made::Segment(segment), facts: vec![(Topic::VirtualHosts(table.clone()), fact)] }
 }
 
 /// The number of `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
 
-/// The virtual hosts of a bucket, by domain.
-pub(super) fn bucket(table: &RouteTableName, bucket: DomainBucket, world: &mut World<'_>) -> Segment {
-    let mut hosts = Vec::new();
-    for fact in world.facts(Topic::Domains(table.clone(), bucket)) {
-        if let Fact::Domain(domain) = fact {
-            hosts.push(world.output(&OutputKey::VirtualHost(table.clone(), domain)).segment());
+/// A route that stands in a domain and in a wider one is in the first only. Looks up each row of the smaller set in the other.
+fn leave_out_repetitions(levels: &mut [FactSet<Fact>]) {
+    for wide in 1..levels.len() {
+        let (narrower, wider) = levels.split_at_mut(wide);
+        let wide = &mut wider[0];
+        for narrow in narrower {
+            let (few, many) = if narrow.len() < wide.len() { (&*narrow, &*wide) } else { (&*wide, &*narrow) };
+            let in_many = specificities(many);
+            let mut repeated = Vec::new();
+            for entry in few.iter().filter_map(entry_of) {
+                let mut rows = in_many.iter().map(|it| Row { specificity: *it, entry: Arc::clone(entry) });
+                if rows.any(|row| many.contains(&Fact::Row(row))) {
+                    repeated.push(Arc::clone(entry));
+                }
+            }
+            for specificity in specificities(wide) {
+                for entry in &repeated {
+                    wide.remove(&Fact::Row(Row { specificity, entry: Arc::clone(entry) }));
+                }
+            }
         }
     }
-    if let [only] = hosts.as_slice() {
-        return only.clone();
-    }
-    let mut bytes = BytesMut::with_capacity(hosts.iter().map(|host| host.bytes().len()).sum());
-    let mut clusters = Vec::new();
-    for host in &hosts {
-        bytes.put_slice(host.bytes());
-        clusters.extend(host.clusters().iter().cloned());
-    }
-    Segment::new(bytes.freeze(), clusters)
 }
 
-/// A table, spliced from its buckets.
-pub(super) fn route_table(table: &RouteTableName, world: &mut World<'_>) -> Arc<Resource> {
-    let mut segments = Vec::new();
-    for fact in world.facts(Topic::Buckets(table.clone())) {
-        if let Fact::Bucket(bucket) = fact {
-            segments.push(world.output(&OutputKey::Bucket(table.clone(), bucket)).segment());
+/// The specificities among some rows, in their order. Costs as many look-ups.
+fn specificities(rows: &FactSet<Fact>) -> Vec<Reverse<Specificity>> {
+    let mut found: Vec<Reverse<Specificity>> = Vec::new();
+    loop {
+        let next = rows.first_from(|fact| match (fact, found.last()) {
+            (Fact::Row(row), Some(last)) if row.specificity <= *last => Ordering::Less,
+            _ => Ordering::Greater,
+        });
+        match next {
+            Some(Fact::Row(row)) => found.push(row.specificity),
+            _ => return found,
         }
     }
-    segments.retain(|segment| !segment.bytes().is_empty());
+}
+
+fn entry_of(fact: &Fact) -> Option<&Arc<Entry>> {
+    match fact {
+        Fact::Row(row) => Some(&row.entry),
+        _ => None,
+    }
+}
+
+/// A table, spliced from its virtual hosts.
+pub(super) fn route_table(table: &RouteTableName, world: &mut World<'_>) -> Arc<Resource> {
+    let hosts = world.facts(Topic::VirtualHosts(table.clone())).sum();
+    let clusters = Named(world.facts(Topic::Clusters(table.clone())));
     // Gateway API: the port in a Host header is not part of the hostname.
     let shell =
         RouteConfiguration { name: table.to_string(), ignore_port_in_host_matching: true, ..Default::default() };
-    Arc::new(Resource::spliced(TypeUrl::Route, table.to_string(), &shell, segments))
+    Arc::new(Resource::spliced(TypeUrl::Route, table.to_string(), &shell, hosts, Some(Arc::new(clusters))))
+}
+
+/// The clusters of a table, as they were stated.
+struct Named(FactSet<Fact>);
+
+impl Clusters for Named {
+    fn contains(&self, cluster: &str) -> bool {
+        let name = |fact: &Fact| match fact {
+            Fact::Cluster(name) => (**name).cmp(cluster),
+            _ => Ordering::Less,
+        };
+        self.0.first_from(name).is_some_and(|found| name(found).is_eq())
+    }
+
+    fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_> {
+        Box::new(self.0.iter().filter_map(|fact| match fact {
+            Fact::Cluster(name) => Some(name),
+            _ => None,
+        }))
+    }
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use super::{
     hooks::{Editor, Gateways, Stopped},
     route::made_from,
-    splice::{Edits, Field, Malformed, delimited, fields, text},
+    splice::{Edits, Field, Malformed, delimited, fields, last, text},
 };
 use crate::{
-    model::{ObjectName, backend_of_rule_cluster},
+    model::{Kind, ObjectName, backend_of_rule_cluster},
     snapshot::{Hosted, HostedCluster, HostedGateway, HostedRule},
 };
 
@@ -28,6 +28,9 @@ const LOAD_ASSIGNMENT: u32 = 33;
 const EXTENSION_OPTIONS: u32 = 36;
 const CLUSTER_TYPE: u32 = 38;
 const TRANSPORT_SOCKET_MATCHES: u32 = 43;
+
+/// The key of a cluster's HTTP options among those of its extensions.
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// What says where a cluster's endpoints come from.
 const DISCOVERY: [u32; 4] = [TYPE, EDS, LOAD_ASSIGNMENT, CLUSTER_TYPE];
@@ -76,21 +79,36 @@ pub(super) fn edit<'a>(
     injection: &mut Injection,
 ) -> Result<(), Stopped> {
     let (bytes, hosted) = (editor.bytes, editor.hosted);
-    let (mut name, mut metadata) = (None, None);
-    for field in fields(bytes, cluster.range()) {
-        let field = field?;
-        match field.number {
-            NAME => name = text(bytes, &field),
-            METADATA => metadata = Some(field),
-            _ => {}
+    // Most clusters are none of ours, which their names say, and the name comes first.
+    let mut all = fields(bytes, cluster.range());
+    let name = loop {
+        match all.next().transpose()? {
+            Some(field) if field.is(NAME) => break text(bytes, &field),
+            Some(_) => {}
+            None => return Ok(()),
         }
-    }
+    };
     let Some(name) = name else { return Ok(()) };
     let Some((rule, place)) = rule_of(hosted, name) else { return Ok(()) };
+    let mut metadata = None;
+    for field in fields(bytes, cluster.range()) {
+        let field = field?;
+        if field.number == METADATA {
+            metadata = Some(field);
+        }
+    }
     if !made_from(bytes, metadata.as_ref(), rule) {
         return Ok(());
     }
     let Some(gateway) = editor.gateway_for(rule, of_call) else { return Ok(()) };
+    if let (Some(mixture), None) = (&rule.mixture, place) {
+        let mark = editor.edits.open();
+        graft(bytes, cluster, mixture, &Graft::default(), &mut editor.edits)?;
+        editor.edits.close(mark, cluster);
+        editor.changed += 1;
+        return Ok(());
+    }
+    let http2 = rule.route.kind == Kind::GrpcRoute;
     let in_place = match place {
         None => rule.alone.as_ref(),
         Some(place) => {
@@ -101,7 +119,7 @@ pub(super) fn edit<'a>(
         if let Some(ours) = hosted.cluster(&gateway.name, of_ours) {
             injection.add_needs(gateway, ours);
             let mark = editor.edits.open();
-            graft(bytes, cluster, &ours.message, None, &mut editor.edits)?;
+            graft(bytes, cluster, &ours.message, &Graft { name: None, http2 }, &mut editor.edits)?;
             editor.edits.close(mark, cluster);
             editor.changed += 1;
         }
@@ -110,7 +128,10 @@ pub(super) fn edit<'a>(
     for share in rule.shares.iter().filter(|share| place.is_none_or(|place| place == share.place)) {
         if let Some(ours) = share.cluster.as_ref().and_then(|name| hosted.cluster(&gateway.name, name)) {
             injection.add_needs(gateway, ours);
-            injection.parts.insert(Arc::clone(&share.name), copy(bytes, cluster, &ours.message, &share.name)?);
+            injection.parts.insert(
+                Arc::clone(&share.name),
+                copy(bytes, cluster, &ours.message, &Graft { name: Some(&share.name), http2 })?,
+            );
         }
     }
     Ok(())
@@ -126,19 +147,29 @@ fn rule_of<'a>(hosted: &'a Hosted, name: &str) -> Option<(&'a HostedRule, Option
     rule.shares_of(place).next().map(|_| (&**rule, Some(place)))
 }
 
+/// How their cluster becomes ours.
+#[derive(Default)]
+struct Graft<'a> {
+    /// Under this name, in place of its own.
+    name: Option<&'a str>,
+    /// Requests need HTTP/2.
+    http2: bool,
+}
+
 /// A cluster like theirs with our endpoints, under another name.
-fn copy(bytes: &[u8], theirs: &Field, ours: &Bytes, name: &str) -> Result<Bytes, Malformed> {
+fn copy(bytes: &[u8], theirs: &Field, ours: &Bytes, how: &Graft<'_>) -> Result<Bytes, Malformed> {
     let mut edits = Edits::default();
     let theirs = &bytes[theirs.range()];
     let whole =
         Field { number: 0, wire: super::splice::Wire::Delimited, start: 0, tag_end: 0, value: 0, end: theirs.len() };
-    graft(theirs, &whole, ours, Some(name), &mut edits)?;
+    graft(theirs, &whole, ours, how, &mut edits)?;
     Ok(edits.apply_to(theirs))
 }
 
 /// Changes their cluster so that its requests go where those of ours go. What they say about health, and how they speak HTTP,
 /// counts; what they do not say is as in ours.
-fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, name: Option<&str>, edits: &mut Edits) -> Result<(), Malformed> {
+fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, how: &Graft<'_>, edits: &mut Edits) -> Result<(), Malformed> {
+    let name = how.name;
     let (mut of_ours, mut of_theirs) = (Vec::new(), Vec::new());
     for field in fields(ours, 0..ours.len()) {
         of_ours.push(field?);
@@ -154,6 +185,8 @@ fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, name: Option<&str>, edits: 
             || (name.is_some() && field.number == NAME);
         if replaced {
             edits.remove(field);
+        } else if how.http2 && field.is(EXTENSION_OPTIONS) {
+            speak_http2(bytes, field, edits);
         }
     }
     if let Some(name) = name {
@@ -170,6 +203,25 @@ fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, name: Option<&str>, edits: 
         }
     }
     Ok(())
+}
+
+/// Says HTTP/2 where a cluster's HTTP options say HTTP/1: an Envoy Gateway that has none but our backends for gRPC does not
+/// know what they speak, and policies have it write options all the same.
+fn speak_http2(bytes: &[u8], entry: &Field, edits: &mut Edits) -> Option<()> {
+    // An entry of a map, its Any, that one's HttpProtocolOptions, and their explicit_http_config with http_protocol_options.
+    if text(bytes, &last(bytes, entry.range(), 1)?) != Some(HTTP_OPTIONS) {
+        return None;
+    }
+    let any = last(bytes, entry.range(), 2)?;
+    let options = last(bytes, any.range(), 2)?;
+    let explicit = last(bytes, options.range(), 3)?;
+    let http1 = last(bytes, explicit.range(), 1)?;
+    let around = [entry, &any, &options, &explicit].map(|field| (edits.open(), *field));
+    edits.remove(&http1);
+    // Its http2_protocol_options.
+    edits.insert(explicit.end, delimited(2, &[]));
+    around.into_iter().rev().for_each(|(mark, field)| edits.close(mark, &field));
+    Some(())
 }
 
 /// The Gateways that the route of a cluster refers to; nothing when the route is none that we know of.

@@ -13,7 +13,7 @@ const NAMESPACE: &str = "envoy-gateway";
 /// The object that a resource was made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin<'a> {
-    /// Its kind, such as `Gateway`.
+    /// Its kind, such as `Gateway`; empty for what an Envoy Gateway has not from an API server.
     pub(super) kind: &'a str,
     /// Its namespace.
     pub(super) namespace: &'a str,
@@ -21,6 +21,13 @@ pub(super) struct Origin<'a> {
     pub(super) name: &'a str,
     /// The part of it: a Gateway's listener, a route's rule; empty when there is none.
     pub(super) section: &'a str,
+}
+
+impl Origin<'_> {
+    /// Whether it may be of this kind.
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.kind.is_empty() || self.kind == kind
+    }
 }
 
 /// Reads the first object that an `envoy.config.core.v3.Metadata` names. Nothing when it is of another form.
@@ -44,7 +51,7 @@ pub(super) fn origin(bytes: &[u8], metadata: Range<usize>) -> Option<Origin<'_>>
             _ => {}
         }
     }
-    (!origin.kind.is_empty() && !origin.name.is_empty()).then_some(origin)
+    (!origin.name.is_empty()).then_some(origin)
 }
 
 /// The value of a key in a map, which is the repeated field `number` of a message.

@@ -2,12 +2,14 @@
 //! answers, which put tailnet routes and clusters in.
 //!
 //! [`hooks`] and what it uses are pure: a message and what the pipeline last published go in, changes to the message come out.
-//! [`server`] is the IO. A handler takes no lock that a writer holds and waits for nobody.
+//! [`server`] is the IO. A handler takes no lock that a writer holds and waits for nobody. [`revisions`] have an Envoy Gateway ask
+//! again.
 
 mod calls;
 mod cluster;
 pub mod hooks;
 mod metadata;
+pub mod revisions;
 mod route;
 pub mod server;
 pub mod splice;
@@ -18,6 +20,11 @@ mod virtual_host;
 
 pub use calls::{Call, Calls, Failure};
 pub use hooks::{Answer, Hook, Outcome, answer, echo};
+pub use revisions::{
+    Found, Revisions,
+    folder::RevisionFolder,
+    run::{Place, RevisionNews},
+};
 pub use server::{Bound, ServerOptions, serve};
 pub use splice::Malformed;
 pub use tls::{TlsError, server_config};

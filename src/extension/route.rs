@@ -62,7 +62,7 @@ pub(super) fn edit_route(editor: &mut Editor<'_>, route: &Field) -> Result<(), S
 /// Whether a resource's metadata says that it was made from the rule's route. Without metadata its name has said so.
 pub(super) fn made_from(bytes: &[u8], metadata: Option<&Field>, rule: &HostedRule) -> bool {
     let Some(origin) = metadata.and_then(|field| origin(bytes, field.range())) else { return true };
-    origin.kind == rule.route.kind.as_str()
+    origin.is(rule.route.kind.as_str())
         && *origin.namespace == *rule.route.name.namespace
         && *origin.name == *rule.route.name.name
 }

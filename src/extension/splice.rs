@@ -116,6 +116,7 @@ pub fn text<'a>(bytes: &'a [u8], field: &Field) -> Option<&'a str> {
     std::str::from_utf8(bytes.get(field.range())?).ok()
 }
 
+#[inline]
 fn field(bytes: &[u8], start: usize, end: usize, depth: usize) -> Result<Field, Malformed> {
     let (tag, tag_end) = varint(bytes, start, end)?;
     let malformed = Malformed { at: start };
@@ -147,14 +148,18 @@ fn group_end(bytes: &[u8], number: u32, mut at: usize, end: usize, depth: usize)
     }
 }
 
-/// A varint and the first byte behind it.
+/// A varint and the first byte behind it. Nearly all tags and lengths have one or two bytes.
+#[inline]
 fn varint(bytes: &[u8], start: usize, end: usize) -> Result<(u64, usize), Malformed> {
-    let bytes = &bytes[..end];
-    if let Some(&byte) = bytes.get(start)
-        && byte < 0x80
-    {
-        return Ok((u64::from(byte), start + 1));
+    match bytes.get(start..end) {
+        Some([low, ..]) if *low < 0x80 => Ok((u64::from(*low), start + 1)),
+        Some([low, high, ..]) if *high < 0x80 => Ok((u64::from(*low & 0x7f) | u64::from(*high) << 7, start + 2)),
+        _ => long_varint(&bytes[..end], start),
     }
+}
+
+#[cold]
+fn long_varint(bytes: &[u8], start: usize) -> Result<(u64, usize), Malformed> {
     let mut value = 0;
     for (place, byte) in bytes.get(start..).unwrap_or_default().iter().take(10).enumerate() {
         // The tenth byte holds the 64th bit, and nothing else fits.
@@ -188,6 +193,8 @@ pub fn delimited(number: u32, value: &[u8]) -> Bytes {
 #[derive(Debug, Default)]
 pub struct Edits {
     edits: Vec<Edit>,
+    /// Bytes that others take the place of.
+    replaced: Vec<(usize, u8)>,
     /// By how many bytes the message becomes longer.
     grown: isize,
 }
@@ -212,15 +219,13 @@ struct Edit {
 #[derive(Debug)]
 enum Inserted {
     Nothing,
-    /// In the place of one byte.
-    Byte(u8),
     Bytes(Bytes),
 }
 
 impl Edits {
     /// Whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty()
+        self.edits.is_empty() && self.replaced.is_empty()
     }
 
     /// Puts bytes in front of the one at `at`. What is inserted at one place stands in the order of the calls.
@@ -244,7 +249,12 @@ impl Edits {
             Wire::Group => 3,
             Wire::Fixed32 => 5,
         };
-        self.note(field.start, field.tag_end - field.start, Inserted::Byte(number << 3 | wire));
+        let tag = number << 3 | wire;
+        match field.tag_end - field.start {
+            1 => self.replaced.push((field.start, tag)),
+            // A tag of more bytes than it needs.
+            len => self.note(field.start, len, Inserted::Bytes(Bytes::copy_from_slice(&[tag]))),
+        }
     }
 
     /// Begins to note changes inside a field, which is a message.
@@ -292,8 +302,8 @@ impl Edits {
         self.edits.push(Edit { at, removed, inserted });
     }
 
-    /// The changed message, in pieces. If `message` is nobody else's, what keeps its length is changed where it stands;
-    /// nothing that is left as it is is copied in any case.
+    /// The changed message, in pieces. What keeps its length is changed where it stands, for which a message that is somebody
+    /// else's, too, is copied; otherwise nothing is that is left as it is.
     pub fn apply(mut self, message: Bytes) -> Vec<Bytes> {
         // Stable: what is inserted at one place stays in order, and in front of what is taken out there.
         self.edits.sort_by_key(|edit| (edit.at, edit.removed > 0));
@@ -307,7 +317,6 @@ impl Edits {
             }
             match inserted {
                 Inserted::Nothing => {}
-                Inserted::Byte(byte) => pieces.push(Bytes::copy_from_slice(&[byte])),
                 Inserted::Bytes(bytes) => pieces.push(bytes),
             }
             at = edited + removed;
@@ -318,28 +327,24 @@ impl Edits {
         pieces
     }
 
-    /// Does the changes that keep the length in a message that is nobody else's; else copies it when they are many.
+    /// Does the changes that keep the length, in the message itself when it is nobody else's and else in a copy of it.
     fn overwrite(&mut self, message: Bytes) -> Bytes {
-        /// With fewer of these, pieces cost less than a copy.
-        const MANY: usize = 16;
-        let keeps_len = |edit: &Edit| edit.removed == edit.inserted.len();
-        if self.edits.iter().filter(|edit| keeps_len(edit)).count() == 0 {
+        let keeps_len = |edit: &Edit| edit.removed > 0 && edit.removed == edit.inserted.len();
+        if self.replaced.is_empty() && !self.edits.iter().any(keeps_len) {
             return message;
         }
-        let mut message = match message.try_into_mut() {
-            Ok(message) => message,
-            Err(shared) if self.edits.len() < MANY => return shared,
-            Err(shared) => BytesMut::from(&*shared),
-        };
+        let mut message = message.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+        for (at, byte) in std::mem::take(&mut self.replaced) {
+            message[at] = byte;
+        }
         self.edits.retain(|edit| {
-            let place = edit.at..edit.at + edit.removed;
-            match &edit.inserted {
-                _ if !keeps_len(edit) => return true,
-                Inserted::Nothing => {}
-                Inserted::Byte(byte) => message[edit.at] = *byte,
-                Inserted::Bytes(bytes) => message[place].copy_from_slice(bytes),
+            if let Inserted::Bytes(bytes) = &edit.inserted
+                && keeps_len(edit)
+            {
+                message[edit.at..edit.at + edit.removed].copy_from_slice(bytes);
+                return false;
             }
-            false
+            true
         });
         message.freeze()
     }
@@ -358,7 +363,6 @@ impl Inserted {
     fn len(&self) -> usize {
         match self {
             Inserted::Nothing => 0,
-            Inserted::Byte(_) => 1,
             Inserted::Bytes(bytes) => bytes.len(),
         }
     }

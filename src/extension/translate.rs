@@ -218,32 +218,39 @@ fn edit_clusters<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &
         injection.add_all_of(editor.hosted, gateway);
     }
     let Injection { own, parts, secrets } = injection;
+    let theirs = twins(editor.bytes, &resources.clusters, &own, &parts);
     // Parts of a rule have names that an Envoy Gateway gives them, too, when another listener needs them.
-    let theirs = names(editor.bytes, &resources.clusters);
     let parts = parts.into_iter().filter(|(name, _)| !theirs.contains_key(&**name)).collect();
     add(editor, &theirs, &own, NEW_CLUSTERS);
     add(editor, &theirs, &parts, NEW_CLUSTERS);
-    let theirs = names(editor.bytes, &resources.secrets);
+    let theirs = twins(editor.bytes, &resources.secrets, &secrets, &BTreeMap::new());
     add(editor, &theirs, &secrets, NEW_SECRETS);
     Ok(())
 }
 
-/// Resources by name.
-fn names<'a>(bytes: &'a [u8], resources: &[Field]) -> HashMap<&'a str, Field, RandomState> {
-    let name = |resource: &Field| {
+/// Resources that are added, by name.
+type Added = BTreeMap<Arc<str>, Bytes>;
+
+/// Resources that have the names of some that are added.
+fn twins<'a>(
+    bytes: &'a [u8],
+    resources: &[Field],
+    added: &Added,
+    more: &Added,
+) -> HashMap<&'a str, Field, RandomState> {
+    if added.is_empty() && more.is_empty() {
+        return HashMap::default();
+    }
+    let twin = |resource: &Field| {
         let name = fields(bytes, resource.range()).find_map(|field| field.ok().filter(|field| field.is(NAME)));
-        Some((text(bytes, &name?)?, *resource))
+        let name = text(bytes, &name?)?;
+        (added.contains_key(name) || more.contains_key(name)).then_some((name, *resource))
     };
-    resources.iter().filter_map(name).collect()
+    resources.iter().filter_map(twin).collect()
 }
 
 /// Adds resources, in the place of those that have their names.
-fn add(
-    editor: &mut Editor<'_>,
-    theirs: &HashMap<&str, Field, RandomState>,
-    ours: &BTreeMap<Arc<str>, Bytes>,
-    number: u32,
-) {
+fn add(editor: &mut Editor<'_>, theirs: &HashMap<&str, Field, RandomState>, ours: &Added, number: u32) {
     for (name, message) in ours {
         if let Some(twin) = theirs.get(&**name) {
             editor.edits.discard(twin);

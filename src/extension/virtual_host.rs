@@ -56,7 +56,7 @@ impl<'a> Places<'a> {
         {
             return place;
         }
-        let place = origin(bytes, metadata).filter(|origin| origin.kind == "Gateway").and_then(|origin| {
+        let place = origin(bytes, metadata).filter(|origin| origin.is("Gateway")).and_then(|origin| {
             let gateway = hosted.gateway(&ObjectName::new(origin.namespace, origin.name))?;
             let listener = gateway.listeners.iter().find(|listener| *listener.name == *origin.section)?;
             Some(Place { gateway, listener })

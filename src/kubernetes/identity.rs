@@ -81,7 +81,9 @@ pub struct ClientSecret {
     pub secret: ObjectName,
     /// The Gateway.
     pub gateway: ObjectName,
-    /// Its `metadata`: labels, annotations, owner; namespace and name are those of `secret`.
+    /// Its `metadata`: labels, annotations, owner; namespace and name are those of `secret`. One that is labelled as being there
+    /// for another controller's Gateway ([`HOSTED_COMPONENT`](crate::model::HOSTED_COMPONENT)), in the operator's namespace, has
+    /// no owner, and is deleted when it is not wanted any more.
     pub metadata: Value,
 }
 

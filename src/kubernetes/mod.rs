@@ -1,15 +1,17 @@
 //! Writing to a Kubernetes API server: who may write (the lease), statuses, events, certificates, and the objects of Gateways.
 //!
 //! Never decides what should be written: that comes from pure code. Never reads the world: that is `source::kubernetes`;
-//! only what was written here is followed, to see whether it stays.
+//! only what was written here is followed, to see whether it stays, and `look` answers the questions of a command that ends.
 
 pub mod apply;
 mod events;
 pub mod identity;
 pub mod lease;
+pub mod look;
 pub mod owned;
 pub mod peers;
 pub mod permissions;
+pub mod revisions;
 pub mod status;
 
 use std::path::PathBuf;

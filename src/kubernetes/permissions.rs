@@ -36,7 +36,7 @@ pub const LEASE: &str = "tailscale-gateway";
 
 /// What an Envoy of a Gateway is made of: group, resource, and whether it is followed for another reason already.
 const PROVISIONED: [(&str, &str, bool); 7] = [
-    ("", "configmaps", true),
+    ("", "configmaps", false),
     ("", "secrets", true),
     ("", "serviceaccounts", false),
     ("", "services", true),
@@ -70,6 +70,9 @@ pub fn permissions() -> Vec<Permission> {
 
 /// What is done with the objects of a kind that we read.
 fn of_kind(kind: Kind) -> Vec<Permission> {
+    if !kind.is_followed() {
+        return Vec::new();
+    }
     let about = |part: &str, verbs, why| {
         permission(Scope::Cluster, kind.group(), &format!("{}{part}", kind.plural()), verbs, why)
     };
@@ -80,7 +83,10 @@ fn of_kind(kind: Kind) -> Vec<Permission> {
     if kind.has_our_status() {
         all.push(about("/status", &["patch"], "report"));
     }
-    if kind.group() == Kind::TailscaleGateway.group() {
+    if kind == Kind::TailscaleGatewayRevision {
+        let why = "have Envoy Gateways translate again when what they are told changes";
+        all.push(about("", &["create", "delete", "patch"], why));
+    } else if kind.group() == Kind::TailscaleGateway.group() {
         all.push(about("", &["patch"], "remove finalizers that the original operator left"));
     }
     all

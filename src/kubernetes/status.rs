@@ -24,9 +24,9 @@ use tokio::{
 
 use super::{FIELD_MANAGER, Leadership, events};
 use crate::{
-    api::Observed,
+    api::{Finding, Observed},
     metrics::Metrics,
-    model::{Kind, ObjectKey, ObjectName, Programmed, Report},
+    model::{Details, Kind, ObjectKey, ObjectName, ObjectReport, Problem, Programmed, Report},
     status::{merge, status},
 };
 
@@ -248,9 +248,10 @@ impl StatusWriter {
             (_, Some(programmed)) if is_gateway => programmed.clone(),
             _ => said_before(&observed.status),
         };
-        let wanted = self.reports.get(key).map(|report| status(report, &programmed));
+        let report = refusal(key, observed).map(Arc::new).or_else(|| self.reports.get(key).cloned());
+        let wanted = report.as_ref().map(|report| status(report, &programmed));
         let merged = merge(key.kind, &observed.status, wanted.as_ref(), self.controller, Timestamp::now())?;
-        let news = self.reports.get(key).map(|report| events::news(report, &observed.status, &merged));
+        let news = report.map(|report| events::news(&report, &observed.status, &merged));
         let body = json!({
             "metadata": {"resourceVersion": observed.resource_version},
             "status": difference(&observed.status, &merged),
@@ -334,12 +335,31 @@ fn resource(kind: Kind) -> ApiResource {
     }
 }
 
+fn is_of_our_group(kind: Kind) -> bool {
+    kind.group() == Kind::TailscaleTailnet.group()
+}
+
+/// The report about an object of a kind of ours that could not be read, so that nobody looked at it. (An API server with our
+/// schema takes no new one, and keeps those that it took before.)
+fn refusal(key: &ObjectKey, observed: &Observed) -> Option<Report> {
+    if observed.refused.is_empty() || !is_of_our_group(key.kind) {
+        return None;
+    }
+    let problem =
+        |finding: &Finding| Problem::new(key.clone(), finding.field.as_str(), finding.reason, finding.message.as_str());
+    Some(Report::Object(ObjectReport {
+        object: key.clone(),
+        generation: observed.generation,
+        problems: observed.refused.iter().map(problem).collect(),
+        details: Details::unknown(key.kind),
+    }))
+}
+
 /// The finalizers that stay, if some do not.
 fn without_left_behind(kind: Kind, finalizers: &[String]) -> Option<Vec<&String>> {
-    let is_ours = kind.group() == Kind::TailscaleTailnet.group();
     let stays: Vec<&String> =
         finalizers.iter().filter(|finalizer| !LEFT_BEHIND.contains(&finalizer.as_str())).collect();
-    (is_ours && stays.len() < finalizers.len()).then_some(stays)
+    (is_of_our_group(kind) && stays.len() < finalizers.len()).then_some(stays)
 }
 
 /// What an earlier process or another replica said of a Gateway's Envoys, until they have been heard.

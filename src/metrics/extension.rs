@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
-use super::{Register, durations, sizes};
+use super::{Register, ResultLabel, durations, sizes};
 
 /// The counters and times.
 pub(super) struct ExtensionMetrics {
@@ -18,6 +18,7 @@ pub(super) struct ExtensionMetrics {
     response: Family<HookLabel, Histogram, fn() -> Histogram>,
     changed: Family<HookLabel, Counter>,
     failed: Family<HookLabel, Gauge>,
+    revisions: Family<ResultLabel, Counter>,
 }
 
 /// A call to the extension server.
@@ -77,7 +78,15 @@ impl ExtensionMetrics {
                 Unit::Seconds,
                 Family::default(),
             ),
+            revisions: register.plain(
+                "extension_revisions",
+                "Objects that were changed so that an Envoy Gateway translates again, and attempts that failed",
+            ),
         }
+    }
+
+    pub(super) fn revision(&self, result: &'static str) {
+        self.revisions.get_or_create(&ResultLabel { result }).inc();
     }
 
     pub(super) fn call(&self, call: &ExtensionCall) {

@@ -18,6 +18,8 @@ pub const MANAGED_BY: &str = "tailscale-gateway";
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// What is there for the Envoys of a Gateway.
 pub const COMPONENT: &str = "envoy";
+/// What is there for the Gateways of other controllers.
+pub const HOSTED_COMPONENT: &str = "extension";
 /// The annotation with a hash of what an object was last made from: what is left out now was there then.
 pub const APPLIED_ANNOTATION: &str = "gateway.tailscale.com/applied";
 
@@ -161,6 +163,16 @@ pub fn infrastructure_name(gateway: &str, class: &str) -> String {
 /// The name of the Secret with the certificate by which the Envoys of a Gateway show who they are.
 pub fn client_certificate_name(gateway: &str, class: &str) -> String {
     format!("{}-xds", infrastructure_name(gateway, class))
+}
+
+/// The name of the Secret, in the operator's namespace, with the certificate by which the Envoys of another controller's Gateway
+/// show whose they are. No name of [`client_certificate_name`] has a dot in it, and no namespace has.
+pub fn hosted_certificate_name(gateway: &ObjectName) -> String {
+    /// The longest name of an object (RFC 1123 subdomain).
+    const LONGEST: usize = 253;
+    let ObjectName { namespace, name } = gateway;
+    let whole = format!("xds.{namespace}.{name}");
+    if whole.len() <= LONGEST { whole } else { format!("xds.{namespace}.{:016x}.hash", xxh3_64(name.as_bytes())) }
 }
 
 /// The value of [`GATEWAY_NAME_LABEL`]: the Gateway's name, or, when it is too long for that, its first 20 characters, a

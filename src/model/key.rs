@@ -11,6 +11,14 @@ pub enum Kind {
     Gateway,
     /// `gateway.networking.k8s.io/v1` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io/v1` GRPCRoute.
+    GrpcRoute,
+    /// `gateway.networking.k8s.io/v1` (or `v1alpha3`, `v1alpha2`) TLSRoute.
+    TlsRoute,
+    /// `gateway.networking.k8s.io/v1` (or `v1alpha2`) TCPRoute.
+    TcpRoute,
+    /// `gateway.networking.k8s.io/v1` (or `v1alpha2`) UDPRoute.
+    UdpRoute,
     /// `gateway.networking.k8s.io/v1beta1` (or `v1`) ReferenceGrant.
     ReferenceGrant,
     /// `v1` Namespace (cluster-scoped).
@@ -39,6 +47,9 @@ pub enum Kind {
     TailscaleService,
     /// `gateway.tailscale.com/v1alpha1` TailscaleServices.
     TailscaleServices,
+    /// `gateway.tailscale.com/v1alpha1` TailscaleGatewayRevision. This program writes these, and looks at them to see whether
+    /// they are as it has written them.
+    TailscaleGatewayRevision,
 }
 
 /// The API group of our own kinds.
@@ -48,10 +59,14 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 22] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
+        Kind::GrpcRoute,
+        Kind::TlsRoute,
+        Kind::TcpRoute,
+        Kind::UdpRoute,
         Kind::ReferenceGrant,
         Kind::Namespace,
         Kind::Service,
@@ -66,12 +81,14 @@ impl Kind {
         Kind::TailscaleProxyGroup,
         Kind::TailscaleService,
         Kind::TailscaleServices,
+        Kind::TailscaleGatewayRevision,
     ];
 
     /// The API group; empty for Kubernetes' core group.
     pub fn group(self) -> &'static str {
         match self {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => GATEWAY_API,
+            Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => GATEWAY_API,
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap => "",
             Kind::EndpointSlice => "discovery.k8s.io",
             _ => OURS,
@@ -82,6 +99,9 @@ impl Kind {
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => &["v1", "v1beta1"],
+            Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
+            Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
+            Kind::GrpcRoute => &["v1"],
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice => &["v1"],
             _ => &["v1alpha1"],
         }
@@ -93,6 +113,10 @@ impl Kind {
             Kind::GatewayClass => "GatewayClass",
             Kind::Gateway => "Gateway",
             Kind::HttpRoute => "HTTPRoute",
+            Kind::GrpcRoute => "GRPCRoute",
+            Kind::TlsRoute => "TLSRoute",
+            Kind::TcpRoute => "TCPRoute",
+            Kind::UdpRoute => "UDPRoute",
             Kind::ReferenceGrant => "ReferenceGrant",
             Kind::Namespace => "Namespace",
             Kind::Service => "Service",
@@ -107,6 +131,7 @@ impl Kind {
             Kind::TailscaleProxyGroup => "TailscaleProxyGroup",
             Kind::TailscaleService => "TailscaleService",
             Kind::TailscaleServices => "TailscaleServices",
+            Kind::TailscaleGatewayRevision => "TailscaleGatewayRevision",
         }
     }
 
@@ -116,6 +141,10 @@ impl Kind {
             Kind::GatewayClass => "gatewayclasses",
             Kind::Gateway => "gateways",
             Kind::HttpRoute => "httproutes",
+            Kind::GrpcRoute => "grpcroutes",
+            Kind::TlsRoute => "tlsroutes",
+            Kind::TcpRoute => "tcproutes",
+            Kind::UdpRoute => "udproutes",
             Kind::ReferenceGrant => "referencegrants",
             Kind::Namespace => "namespaces",
             Kind::Service => "services",
@@ -130,25 +159,37 @@ impl Kind {
             Kind::TailscaleProxyGroup => "tailscaleproxygroups",
             Kind::TailscaleService => "tailscaleservice",
             Kind::TailscaleServices => "tailscaleservices",
+            Kind::TailscaleGatewayRevision => "tailscalegatewayrevisions",
         }
+    }
+
+    /// Whether objects of this kind in a cluster are followed. No output reads a ConfigMap: what may refer to one is accepted
+    /// and not acted on. Whoever changes that makes the kind followed, and on demand.
+    pub fn is_followed(self) -> bool {
+        self != Kind::ConfigMap
     }
 
     /// Whether a cluster holds many objects of this kind that are none of our business, and that may be secret: only those
     /// that some output reads are fetched.
     pub fn is_on_demand(self) -> bool {
-        matches!(self, Kind::Secret | Kind::ConfigMap)
+        self == Kind::Secret
     }
 
     /// Whether this program writes the status of objects of this kind, all or a part of it.
     pub fn has_our_status(self) -> bool {
         !matches!(
             self,
-            Kind::ReferenceGrant
+            Kind::GrpcRoute
+                | Kind::TlsRoute
+                | Kind::TcpRoute
+                | Kind::UdpRoute
+                | Kind::ReferenceGrant
                 | Kind::Namespace
                 | Kind::Service
                 | Kind::EndpointSlice
                 | Kind::Secret
                 | Kind::ConfigMap
+                | Kind::TailscaleGatewayRevision
         )
     }
 

@@ -7,21 +7,23 @@ mod key;
 mod name;
 mod problem;
 mod report;
+mod revision;
 
 pub use infrastructure::{
-    APPLIED_ANNOTATION, COMPONENT, COMPONENT_LABEL, GATEWAY_NAME_LABEL, MANAGED_BY, MANAGED_BY_LABEL, OwnedKey,
-    OwnedKind, client_certificate_name, gateway_label, infrastructure_name,
+    APPLIED_ANNOTATION, COMPONENT, COMPONENT_LABEL, GATEWAY_NAME_LABEL, HOSTED_COMPONENT, MANAGED_BY, MANAGED_BY_LABEL,
+    OwnedKey, OwnedKind, client_certificate_name, gateway_label, hosted_certificate_name, infrastructure_name,
 };
 pub use key::{Kind, ObjectKey, ObjectName};
 pub use name::{
-    ADMIN_CLUSTER, AUTHORITIES, ClusterName, DomainBucket, FOREIGN_AUTHORITIES, GATEWAY_HEADER, PROBES_LISTENER,
-    RouteTableName, XDS_AUTHORITIES, XDS_CERTIFICATE, XDS_CLUSTER, backend_of_rule_cluster, endpoint_route_name,
-    foreign_backend_name, foreign_listener_of, foreign_mirror_name, foreign_part_name, foreign_port_of,
-    foreign_rule_name, http_route_name, is_endpoint_route, listener_name, pointer_name, preflight_route_name,
-    rule_cluster_of, secret_name, virtual_host_name,
+    ADMIN_CLUSTER, AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, PROBES_LISTENER, RouteTableName,
+    Traffic, XDS_AUTHORITIES, XDS_CERTIFICATE, XDS_CLUSTER, backend_of_rule_cluster, endpoint_route_name,
+    foreign_backend_name, foreign_listener_of, foreign_mirror_name, foreign_part_name, foreign_passing_name,
+    foreign_port_of, foreign_rule_name, hosted_cluster_key, http_route_name, is_endpoint_route, listener_name,
+    pointer_authorities_name, pointer_name, preflight_route_name, rule_cluster_of, secret_name, virtual_host_name,
 };
 pub use problem::{Problem, Reason, Severity};
 pub use report::{
     ClassReport, Details, EndpointDetails, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget,
     Programmed, Report, RouteReport, TargetDetails,
 };
+pub use revision::GatewayRevision;

@@ -2,8 +2,6 @@
 
 use std::{fmt, sync::Arc};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::{ObjectKey, ObjectName};
 
 /// The cluster by which an Envoy reaches this control plane; its bootstrap has it. No [`ClusterName`] is without a `/`.
@@ -57,6 +55,39 @@ impl fmt::Display for ClusterName {
     }
 }
 
+/// What Envoys of a foreign Gateway send to a cluster: it decides how the cluster speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Traffic {
+    /// Requests of HTTP.
+    Http,
+    /// Requests of gRPC: HTTP/2, whatever else the endpoint speaks.
+    Grpc,
+    /// Connections: bytes, inside TLS where the endpoint asks for it.
+    Connections,
+    /// Connections whose bytes are their clients' TLS already.
+    Passthrough,
+    /// Datagrams.
+    Datagrams,
+}
+
+impl Traffic {
+    /// Whether it is HTTP of some kind.
+    pub fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Grpc)
+    }
+}
+
+/// The key of what is made of a cluster for Envoys of a foreign Gateway. No Envoy sees it.
+pub fn hosted_cluster_key(cluster: &ClusterName, traffic: Traffic) -> String {
+    match traffic {
+        Traffic::Http => cluster.to_string(),
+        Traffic::Grpc => format!("{cluster} for gRPC"),
+        Traffic::Connections => format!("{cluster} for connections"),
+        Traffic::Passthrough => format!("{cluster} for TLS connections"),
+        Traffic::Datagrams => format!("{cluster} for datagrams"),
+    }
+}
+
 /// A route table (RouteConfiguration): one for each HTTP port of a Gateway, one for each of its HTTPS listeners.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteTableName {
@@ -92,23 +123,6 @@ pub fn secret_name(secret: &ObjectName) -> String {
 /// The name under which the authorities are served that HTTPS targets are checked against.
 pub const AUTHORITIES: &str = "authorities";
 
-/// The part of a route table that a domain belongs to.
-///
-/// A table is spliced from at most [`DomainBucket::COUNT`] parts, so that a change costs one part and not the table. Which
-/// part a domain is in depends on the domain alone: equal content has equal bytes on every replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DomainBucket(u8);
-
-impl DomainBucket {
-    /// How many parts there are at most.
-    pub const COUNT: u64 = 128;
-
-    /// The part of a domain.
-    pub fn of(domain: &str) -> Self {
-        Self((xxh3_64(domain.as_bytes()) % Self::COUNT) as u8)
-    }
-}
-
 /// The name of the Envoy route to a tailnet endpoint: `endpoint/NAMESPACE/OBJECT/ENDPOINT`.
 pub fn endpoint_route_name(endpoints: &ObjectName, endpoint: &str) -> String {
     format!("endpoint/{}/{}/{endpoint}", endpoints.namespace, endpoints.name)
@@ -140,6 +154,11 @@ pub fn pointer_name(gateway: &ObjectName) -> String {
     format!("tailscale-xds/{}/{}", gateway.namespace, gateway.name)
 }
 
+/// The name of the Secret with the authorities by which they know it.
+pub fn pointer_authorities_name(gateway: &ObjectName) -> String {
+    format!("{}/authorities", pointer_name(gateway))
+}
+
 /// The header in which Envoys of a foreign Gateway say whose they are, as `NAMESPACE/GATEWAY`: what their node says is up to
 /// the other controller.
 pub const GATEWAY_HEADER: &str = "x-tailscale-gateway";
@@ -152,6 +171,12 @@ pub const FOREIGN_AUTHORITIES: &str = "tailscale-gateway/authorities";
 pub fn foreign_rule_name(route: &ObjectKey, rule: usize) -> String {
     let ObjectKey { kind, name: ObjectName { namespace, name } } = route;
     format!("{}/{namespace}/{name}/rule/{rule}", kind.as_str().to_ascii_lowercase())
+}
+
+/// What an Envoy Gateway calls the one cluster of a TLSRoute, TCPRoute or UDPRoute, which is for all of its rules.
+pub fn foreign_passing_name(route: &ObjectKey) -> String {
+    let ObjectKey { kind, name: ObjectName { namespace, name } } = route;
+    format!("{}/{namespace}/{name}/rule/-1", kind.as_str().to_ascii_lowercase())
 }
 
 /// What an Envoy Gateway calls the cluster of a mirror: the place of its filter stands behind the rule.

@@ -180,6 +180,19 @@ pub enum Details {
     Backends(usize),
 }
 
+impl Details {
+    /// What is to be said of an object of a kind in which nothing could be looked at.
+    pub fn unknown(kind: Kind) -> Self {
+        match kind {
+            Kind::TailscaleEndpoints => Self::Endpoints(Vec::new()),
+            Kind::TailscaleGateway => Self::Tailnets { names: Vec::new(), egress_routes: 0 },
+            Kind::TailscaleRoutePolicy => Self::Targets(Vec::new()),
+            Kind::TailscaleService | Kind::TailscaleServices => Self::Backends(0),
+            _ => Self::None,
+        }
+    }
+}
+
 /// An endpoint of a TailscaleEndpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointDetails {

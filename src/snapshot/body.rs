@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::Resource;
+use super::{Pieces, Resource, Segment};
 
 /// Pieces up to this many bytes are copied together: a frame of its own costs more than the copy.
 const COALESCE_BELOW: usize = 4096;
@@ -12,7 +12,7 @@ const COALESCE_BELOW: usize = 4096;
 /// body and, before or behind it, the few fields that are a stream's own.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    parts: Vec<Bytes>,
+    parts: Vec<Segment>,
     len: usize,
 }
 
@@ -24,7 +24,7 @@ impl Body {
     ) -> Self {
         let mut writer = Writer::default();
         for resource in resources {
-            resource.delta_parts().for_each(|part| writer.put(part));
+            writer.put(resource.delta_parts());
         }
         for name in removed {
             encode_key(6, WireType::LengthDelimited, &mut writer.small);
@@ -38,7 +38,7 @@ impl Body {
     pub fn sotw<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Self {
         let mut writer = Writer::default();
         for resource in resources {
-            resource.sotw_parts().for_each(|part| writer.put(part));
+            writer.put(resource.sotw_parts());
         }
         writer.finish()
     }
@@ -53,34 +53,44 @@ impl Body {
         self.len == 0
     }
 
-    /// The pieces, in order.
-    pub fn parts(&self) -> &[Bytes] {
-        &self.parts
+    /// The bytes, in pieces that share this body's memory.
+    pub fn pieces(&self) -> Pieces {
+        Pieces::of(&self.parts, self.len)
     }
 }
 
 #[derive(Default)]
 struct Writer {
-    parts: Vec<Bytes>,
+    parts: Vec<Segment>,
     small: BytesMut,
     len: usize,
 }
 
 impl Writer {
-    fn put(&mut self, part: Bytes) {
-        if part.len() < COALESCE_BELOW {
-            self.small.put_slice(&part);
+    /// Copies what is small, and notes where the rest is: that costs nothing, however large it is.
+    fn put(&mut self, (head, tail): (Bytes, &Segment)) {
+        if head.len() < COALESCE_BELOW {
+            self.small.put_slice(&head);
         } else {
-            self.flush();
-            self.len += part.len();
-            self.parts.push(part);
+            self.share(Segment::unnamed(head));
         }
+        if tail.len() < COALESCE_BELOW {
+            tail.pieces().for_each(|piece| self.small.put_slice(&piece));
+        } else {
+            self.share(tail.clone());
+        }
+    }
+
+    fn share(&mut self, part: Segment) {
+        self.flush();
+        self.len += part.len();
+        self.parts.push(part);
     }
 
     fn flush(&mut self) {
         if !self.small.is_empty() {
             self.len += self.small.len();
-            self.parts.push(self.small.split().freeze());
+            self.parts.push(Segment::unnamed(self.small.split().freeze()));
         }
     }
 

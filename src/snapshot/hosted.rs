@@ -3,13 +3,14 @@
 //! Told by the pipeline what changed, like the snapshots; read by the extension server's hooks. Never decides where in a foreign
 //! configuration a part goes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use bytes::Bytes;
-use imbl::OrdMap;
+use foldhash::fast::RandomState;
+use imbl::{GenericHashMap, OrdMap, shared_ptr::DefaultSharedPtr};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::model::{Kind, ObjectKey, ObjectName, Problem};
+use crate::model::{GatewayRevision, Kind, ObjectKey, ObjectName, Problem};
 
 /// All of it, at one moment. A copy costs nothing.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +18,10 @@ pub struct Hosted {
     gateways: OrdMap<ObjectName, Arc<HostedGateway>>,
     clusters: OrdMap<(ObjectName, Arc<str>), Arc<HostedCluster>>,
     routes: OrdMap<ObjectKey, Arc<HostedRoute>>,
-    rules: OrdMap<Arc<str>, Arc<HostedRule>>,
+    /// By hash: of each of a Gateway's clusters and routes it is asked whether it is one of these.
+    rules: GenericHashMap<Arc<str>, Arc<HostedRule>, RandomState, DefaultSharedPtr>,
+    /// What there is for each Gateway, counted; a change costs no more than what it changes.
+    sums: OrdMap<ObjectName, Sum>,
 }
 
 /// One difference to it; nothing in place of a value takes it out.
@@ -36,12 +40,14 @@ pub enum HostedChange {
 pub struct HostedGateway {
     /// Its name.
     pub name: ObjectName,
+    /// Its `metadata.uid`; nothing without a cluster.
+    pub uid: Option<Arc<str>>,
     /// Its HTTP and HTTPS listeners.
     pub listeners: Vec<HostedListener>,
     /// The clusters that routes of its listeners name, sorted.
     pub clusters: Arc<[Arc<str>]>,
     /// What its Envoys need to ask this control plane themselves; nothing when they do not.
-    pub pointer: Option<Pointer>,
+    pub pointer: Option<Arc<Pointer>>,
     /// The authorities that HTTPS targets are checked against, when its Envoys do not ask for them themselves: an encoded
     /// `envoy.extensions.transport_sockets.tls.v3.Secret` and its name.
     pub authorities: Option<(Arc<str>, Bytes)>,
@@ -59,14 +65,22 @@ pub struct HostedCluster {
 }
 
 /// How Envoys of a foreign Gateway reach this control plane's xDS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pointer {
     /// The name of the cluster.
     pub name: Arc<str>,
     /// The encoded cluster.
     pub cluster: Bytes,
-    /// The encoded Secrets that it needs, by name.
+    /// The encoded Secrets that it needs, by name. There is a private key among them.
     pub secrets: Vec<(Arc<str>, Bytes)>,
+    /// A hash of what in them is public, which changes with the rest: a hash of a private key is nothing to be shown.
+    pub secrets_version: u128,
+}
+
+impl fmt::Debug for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pointer").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A listener of a foreign Gateway.
@@ -115,6 +129,9 @@ pub struct HostedRule {
     pub gateways: Arc<[ObjectName]>,
     /// The one cluster that takes every request of it, if there is one.
     pub alone: Option<Arc<str>>,
+    /// An encoded `envoy.config.cluster.v3.Cluster` that several endpoints share, in place of `alone`: of what goes there, an
+    /// Envoy Gateway can not divide more.
+    pub mixture: Option<Bytes>,
     /// What takes a share, if not one cluster takes all.
     pub shares: Vec<HostedShare>,
     /// The sum of the weights of the backends that are not ours, to be multiplied by `factor`.
@@ -195,68 +212,155 @@ impl Hosted {
         !self.rules.is_empty()
     }
 
-    /// Takes in a difference.
-    pub fn apply(&mut self, change: HostedChange) {
+    /// Takes in a difference, and adds to `touched` the Gateways that it concerns.
+    pub fn apply(&mut self, change: HostedChange, touched: &mut BTreeSet<ObjectName>) {
         match change {
-            HostedChange::Gateway(name, Some(gateway)) => drop(self.gateways.insert(name, gateway)),
-            HostedChange::Gateway(name, None) => drop(self.gateways.remove(&name)),
-            HostedChange::Cluster(gateway, name, Some(made)) => drop(self.clusters.insert((gateway, name), made)),
-            HostedChange::Cluster(gateway, name, None) => drop(self.clusters.remove(&(gateway, name))),
+            HostedChange::Gateway(name, gateway) => {
+                let before = self.gateways.get(&name).map(|before| Sum::of_gateway(before));
+                self.count(&name, before, gateway.as_deref().map(Sum::of_gateway));
+                match gateway {
+                    Some(gateway) => drop(self.gateways.insert(name.clone(), gateway)),
+                    None => drop(self.gateways.remove(&name)),
+                }
+                touched.insert(name);
+            }
+            HostedChange::Cluster(gateway, name, cluster) => {
+                let key = (gateway.clone(), name);
+                let before = self.clusters.get(&key).map(|before| Sum::of_cluster(&key.1, before));
+                self.count(&gateway, before, cluster.as_deref().map(|cluster| Sum::of_cluster(&key.1, cluster)));
+                match cluster {
+                    Some(cluster) => drop(self.clusters.insert(key, cluster)),
+                    None => drop(self.clusters.remove(&key)),
+                }
+                touched.insert(gateway);
+            }
             HostedChange::Route(key, route) => {
-                for (cluster, _) in self.routes.get(&key).cloned().iter().flat_map(|old| &old.rules) {
+                let before = match &route {
+                    Some(route) => self.routes.insert(key, Arc::clone(route)),
+                    None => self.routes.remove(&key),
+                };
+                for (cluster, rule) in before.iter().flat_map(|before| &before.rules) {
                     self.rules.remove(cluster);
+                    rule.gateways
+                        .iter()
+                        .for_each(|gateway| self.count(gateway, Some(Sum::of_rule(cluster, rule)), None));
                 }
-                match route {
-                    Some(route) => {
-                        self.rules.extend(route.rules.iter().cloned());
-                        self.routes.insert(key, route);
-                    }
-                    None => drop(self.routes.remove(&key)),
+                for (cluster, rule) in route.iter().flat_map(|route| &route.rules) {
+                    self.rules.insert(Arc::clone(cluster), Arc::clone(rule));
+                    rule.gateways
+                        .iter()
+                        .for_each(|gateway| self.count(gateway, None, Some(Sum::of_rule(cluster, rule))));
                 }
+                let gateways = before.iter().chain(&route).flat_map(|route| &*route.gateways);
+                touched.extend(gateways.cloned());
             }
         }
     }
 
-    /// A hash of all that hooks would put into the configuration of a Gateway: another one means that it has to be made again.
-    pub fn revision(&self, gateway: &ObjectName) -> u128 {
+    /// A number for all that hooks would put into the configuration of a Gateway: another one means that it has to be made
+    /// again. Nothing when nothing is put there.
+    pub fn revision(&self, name: &ObjectName) -> Option<GatewayRevision> {
+        let gateway = self.gateways.get(name)?;
+        let sum = self.sums.get(name).filter(|sum| sum.reasons > 0)?;
         let mut hash = Xxh3::new();
-        let mut clusters: Vec<&Arc<str>> = Vec::new();
-        if let Some(gateway) = self.gateways.get(gateway) {
-            for listener in &gateway.listeners {
-                let hosts = listener
-                    .hosts
-                    .iter()
-                    .flat_map(|(domain, routes)| routes.iter().map(move |route| (domain.as_bytes(), &route.bytes)));
-                let routes = listener.routes.iter().map(|route| (listener.domain.as_bytes(), &route.bytes));
-                for (domain, bytes) in routes.chain(hosts) {
-                    put(&mut hash, listener.name.as_bytes());
-                    put(&mut hash, domain);
-                    put(&mut hash, bytes);
-                }
-            }
-            let secrets = gateway.pointer.iter().flat_map(|pointer| &pointer.secrets).chain(&gateway.authorities);
-            secrets.for_each(|(_, secret)| put(&mut hash, secret));
-            put(&mut hash, gateway.pointer.as_ref().map_or(&[], |pointer| &pointer.cluster));
-            clusters.extend(gateway.clusters.iter());
+        hash.update(&sum.hash.to_le_bytes());
+        if let Some(pointer) = gateway.pointer.as_ref().filter(|_| sum.pointing > 0) {
+            put(&mut hash, &pointer.cluster);
+            hash.update(&pointer.secrets_version.to_le_bytes());
         }
-        for (name, rule) in self.rules.iter().filter(|(_, rule)| rule.gateways.contains(gateway)) {
+        if let Some((name, secret)) = gateway.authorities.as_ref().filter(|_| sum.checking > 0) {
             put(&mut hash, name.as_bytes());
-            hash.update(&rule.others.to_le_bytes());
-            hash.update(&rule.factor.to_le_bytes());
-            for share in &rule.shares {
-                put(&mut hash, share.name.as_bytes());
-                hash.update(&share.weight.to_le_bytes());
-                put(&mut hash, &share.filters);
-            }
-            clusters.extend(rule.alone.iter().chain(rule.shares.iter().filter_map(|share| share.cluster.as_ref())));
+            put(&mut hash, secret);
         }
-        clusters.sort_unstable();
-        clusters.dedup();
-        for name in clusters {
+        Some(GatewayRevision::new(hash.digest128(), gateway.uid.clone()))
+    }
+
+    fn count(&mut self, gateway: &ObjectName, before: Option<Sum>, now: Option<Sum>) {
+        let mut sum = self.sums.get(gateway).copied().unwrap_or_default();
+        sum.subtract(before.unwrap_or_default());
+        sum.add(now.unwrap_or_default());
+        match sum == Sum::default() {
+            true => self.sums.remove(gateway),
+            false => self.sums.insert(gateway.clone(), sum),
+        };
+    }
+}
+
+/// What there is for a Gateway. Parts are added and taken away one by one, in whatever order: so their hashes are added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    /// Of all parts, which hold whatever hooks look at.
+    hash: u128,
+    /// Rules, and clusters that listeners' routes name: without any, nothing is put anywhere.
+    reasons: usize,
+    /// Clusters that fetch something by [`HostedGateway::pointer`].
+    pointing: usize,
+    /// Clusters that need [`HostedGateway::authorities`].
+    checking: usize,
+}
+
+impl Sum {
+    /// The `uid` is nothing that hooks look at, and what hangs on clusters is looked at when there are such clusters.
+    fn of_gateway(gateway: &HostedGateway) -> Self {
+        let HostedGateway { name: _, uid: _, listeners, clusters, pointer: _, authorities: _ } = gateway;
+        let mut hash = Xxh3::new();
+        for HostedListener { name, port, https, domain, routes, hosts } in listeners {
             put(&mut hash, name.as_bytes());
-            put(&mut hash, self.cluster(gateway, name).map_or(&[], |cluster| &cluster.message));
+            put(&mut hash, domain.as_bytes());
+            hash.update(&port.to_le_bytes());
+            hash.update(&[u8::from(*https)]);
+            put_routes(&mut hash, routes);
+            hash.update(&(hosts.len() as u64).to_le_bytes());
+            for (domain, routes) in hosts {
+                put(&mut hash, domain.as_bytes());
+                put_routes(&mut hash, routes);
+            }
         }
-        hash.digest128()
+        clusters.iter().for_each(|name| put(&mut hash, name.as_bytes()));
+        Self { hash: hash.digest128(), reasons: clusters.len(), ..Self::default() }
+    }
+
+    fn of_cluster(name: &str, cluster: &HostedCluster) -> Self {
+        let HostedCluster { message, points, checks_authorities } = cluster;
+        let mut hash = Xxh3::new();
+        put(&mut hash, name.as_bytes());
+        put(&mut hash, message);
+        let flags = [*points, *checks_authorities].map(usize::from);
+        Self { hash: hash.digest128(), reasons: 0, pointing: flags[0], checking: flags[1] }
+    }
+
+    fn of_rule(cluster: &str, rule: &HostedRule) -> Self {
+        let HostedRule { route, gateways: _, alone, mixture, shares, others, factor, auto_host } = rule;
+        let mut hash = Xxh3::new();
+        put(&mut hash, cluster.as_bytes());
+        put(&mut hash, route.to_string().as_bytes());
+        put_optional(&mut hash, alone.as_deref().map(str::as_bytes));
+        put_optional(&mut hash, mixture.as_deref());
+        hash.update(&others.to_le_bytes());
+        hash.update(&factor.to_le_bytes());
+        hash.update(&[u8::from(*auto_host)]);
+        for HostedShare { place, name, cluster, weight, filters } in shares {
+            hash.update(&(*place as u64).to_le_bytes());
+            put(&mut hash, name.as_bytes());
+            put_optional(&mut hash, cluster.as_deref().map(str::as_bytes));
+            hash.update(&weight.to_le_bytes());
+            put(&mut hash, filters);
+        }
+        Self { hash: hash.digest128(), reasons: 1, ..Self::default() }
+    }
+
+    fn add(&mut self, part: Self) {
+        self.hash = self.hash.wrapping_add(part.hash);
+        self.reasons += part.reasons;
+        self.pointing += part.pointing;
+        self.checking += part.checking;
+    }
+
+    fn subtract(&mut self, part: Self) {
+        self.hash = self.hash.wrapping_sub(part.hash);
+        self.reasons -= part.reasons;
+        self.pointing -= part.pointing;
+        self.checking -= part.checking;
     }
 }
 
@@ -264,4 +368,18 @@ impl Hosted {
 fn put(hash: &mut Xxh3, bytes: &[u8]) {
     hash.update(&(bytes.len() as u64).to_le_bytes());
     hash.update(bytes);
+}
+
+fn put_routes(hash: &mut Xxh3, routes: &[InjectedRoute]) {
+    hash.update(&(routes.len() as u64).to_le_bytes());
+    for InjectedRoute { prefix, bytes } in routes {
+        put(hash, prefix.as_bytes());
+        put(hash, bytes);
+    }
+}
+
+/// Nothing is not the same as an empty part.
+fn put_optional(hash: &mut Xxh3, part: Option<&[u8]>) {
+    hash.update(&[u8::from(part.is_some())]);
+    put(hash, part.unwrap_or_default());
 }

@@ -8,6 +8,7 @@ mod hosted;
 mod proxyless;
 mod rendering;
 mod resource;
+mod segment;
 mod type_url;
 mod view;
 
@@ -18,6 +19,7 @@ pub use hosted::{
     InjectedRoute, Pointer,
 };
 pub use rendering::Rendering;
-pub use resource::{Resource, Segment, Version};
+pub use resource::{Clusters, Resource, Version};
+pub use segment::{Pieces, Segment};
 pub use type_url::TypeUrl;
 pub use view::{Step, TypeView, steps_shared_and_made};

@@ -7,9 +7,9 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::Xxh3;
 
-use super::TypeUrl;
+use super::{Segment, TypeUrl};
 
 /// The hash of a resource's bytes: equal content has an equal version, on every replica and after every restart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -60,30 +60,23 @@ impl fmt::Debug for Version {
     }
 }
 
-/// A part of a large resource's message: some whole fields of it, encoded, and the clusters they name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    bytes: Bytes,
-    hash: u128,
-    clusters: Arc<[Arc<str>]>,
+/// The clusters that a routing resource names. A set of its own beside the bytes: who asks wants to know about a few.
+pub trait Clusters: Send + Sync {
+    /// Whether this one is among them.
+    fn contains(&self, cluster: &str) -> bool;
+
+    /// All of them, each once.
+    fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_>;
 }
 
-impl Segment {
-    /// Holds encoded fields and the names of the clusters they route to. The names are sorted here.
-    pub fn new(bytes: Bytes, mut clusters: Vec<Arc<str>>) -> Self {
-        clusters.sort_unstable();
-        clusters.dedup();
-        Self { hash: xxh3_128(&bytes), bytes, clusters: clusters.into() }
+/// A sorted list.
+impl Clusters for Vec<Arc<str>> {
+    fn contains(&self, cluster: &str) -> bool {
+        self.binary_search_by(|name| (**name).cmp(cluster)).is_ok()
     }
 
-    /// The encoded fields.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
-    }
-
-    /// The clusters that the fields name, sorted.
-    pub fn clusters(&self) -> &Arc<[Arc<str>]> {
-        &self.clusters
+    fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_> {
+        Box::new(self.as_slice().iter())
     }
 }
 
@@ -96,35 +89,42 @@ pub struct Resource {
     type_url: TypeUrl,
     name: Arc<str>,
     version: Version,
-    /// The element up to the message's own bytes, or with them when there are no segments.
+    /// The element up to the spliced part of the message.
     head: Bytes,
     /// Where in `head` the `Any` element begins.
     any_at: usize,
     /// Where in `head` the message begins.
     value_at: usize,
-    segments: Box<[Segment]>,
+    tail: Segment,
     len: usize,
+    clusters: Option<Arc<dyn Clusters>>,
 }
 
 impl Resource {
     /// Encodes a message. Equal messages give equal bytes: maps in them are ordered.
     pub fn new(type_url: TypeUrl, name: impl Into<Arc<str>>, message: &impl Message) -> Self {
-        Self::spliced(type_url, name, message, Vec::new())
+        Self::spliced(type_url, name, message, Segment::default(), None)
     }
 
-    /// Splices a message from its small fields and from parts that are encoded already. The version is the hash of the parts'
-    /// hashes, so neither it nor the splicing reads the parts.
-    pub fn spliced(type_url: TypeUrl, name: impl Into<Arc<str>>, shell: &impl Message, segments: Vec<Segment>) -> Self {
+    /// Splices a message from its small fields and from parts that are encoded already, and says which clusters these name. The
+    /// version is made of the parts' hash, so neither it nor the splicing reads the parts.
+    pub fn spliced(
+        type_url: TypeUrl,
+        name: impl Into<Arc<str>>,
+        shell: &impl Message,
+        tail: Segment,
+        clusters: Option<Arc<dyn Clusters>>,
+    ) -> Self {
         let name = name.into();
         let shell = shell.encode_to_vec();
         let mut hash = Xxh3::new();
         hash.update(&shell);
-        for segment in &segments {
-            hash.update(&segment.hash.to_le_bytes());
+        if !tail.is_empty() {
+            hash.update(&tail.hash().to_le_bytes());
         }
         let version = Version(hash.digest128());
         let url = type_url.as_str();
-        let value_len = shell.len() + segments.iter().map(|segment| segment.bytes.len()).sum::<usize>();
+        let value_len = shell.len() + tail.len();
         let any_len = field_len(url.len()) + field_len(value_len);
         let resource_len = field_len(name.len()) + field_len(Version::TEXT_LEN) + field_len(any_len);
 
@@ -148,8 +148,9 @@ impl Resource {
             head: head.freeze(),
             any_at,
             value_at,
-            segments: segments.into(),
+            tail,
             len: field_len(resource_len),
+            clusters,
         }
     }
 
@@ -178,33 +179,31 @@ impl Resource {
         self.len - self.any_at
     }
 
-    /// Its element in a delta response, in pieces that share this resource's memory.
-    pub fn delta_parts(&self) -> impl Iterator<Item = Bytes> + '_ {
-        std::iter::once(self.head.clone()).chain(self.segments.iter().map(|segment| segment.bytes.clone()))
+    /// Its element in a delta response, in two parts that share this resource's memory.
+    pub fn delta_parts(&self) -> (Bytes, &Segment) {
+        (self.head.clone(), &self.tail)
     }
 
-    /// Its element in a state-of-the-world response, in pieces that share this resource's memory.
-    pub fn sotw_parts(&self) -> impl Iterator<Item = Bytes> + '_ {
-        std::iter::once(self.head.slice(self.any_at..)).chain(self.segments.iter().map(|segment| segment.bytes.clone()))
+    /// Its element in a state-of-the-world response, in two parts that share this resource's memory.
+    pub fn sotw_parts(&self) -> (Bytes, &Segment) {
+        (self.head.slice(self.any_at..), &self.tail)
     }
 
     /// The encoded message itself, copied together: for the admin pages and tests.
     pub fn message_bytes(&self) -> Bytes {
         let mut bytes = BytesMut::from(&self.head[self.value_at..]);
-        for segment in &self.segments {
-            bytes.put_slice(&segment.bytes);
-        }
+        self.tail.pieces().for_each(|piece| bytes.put_slice(&piece));
         bytes.freeze()
     }
 
     /// Whether it routes to this cluster.
     pub fn names_cluster(&self, cluster: &str) -> bool {
-        self.segments.iter().any(|part| part.clusters.binary_search_by(|name| (**name).cmp(cluster)).is_ok())
+        self.clusters.as_ref().is_some_and(|clusters| clusters.contains(cluster))
     }
 
-    /// The clusters that it routes to; one that several parts name comes several times.
-    pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.segments.iter().flat_map(|part| part.clusters.iter())
+    /// The clusters that it routes to, if it is one that does.
+    pub fn clusters(&self) -> Option<&Arc<dyn Clusters>> {
+        self.clusters.as_ref()
     }
 }
 

@@ -101,7 +101,8 @@ impl TypeView {
         Arc::clone(self.sotw.get_or_init(|| Arc::new(Body::sotw(self.iter().map(Arc::as_ref)))))
     }
 
-    fn difference(&self, from: &TypeView) -> Step {
+    /// The same as [`TypeView::step_from`], for one who asks once.
+    pub(super) fn difference(&self, from: &TypeView) -> Step {
         let mut updated = Vec::new();
         let mut removed = Vec::new();
         for item in from.resources.diff(&self.resources) {

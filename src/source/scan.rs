@@ -12,6 +12,10 @@ use std::{
 /// As many links may lead to one place: Linux's own limit (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
+/// What is wrong with a socket, a pipe or a device that is named like a manifest. None of these is ever opened: that may wait
+/// for ever.
+const NEITHER: &str = "it is neither a file nor a folder";
+
 /// What stands under a path.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
@@ -21,7 +25,7 @@ pub(super) struct Scan {
     pub(super) folders: BTreeMap<PathBuf, PathBuf>,
     /// Real paths that decide what all the others mean: links on the way to something, and where they end.
     pub(super) turns: BTreeSet<PathBuf>,
-    /// What can not be entered, as the user would write it, and why. What is under it is not known.
+    /// What can not be entered or read, as the user would write it, and why. What is under it is not known.
     pub(super) unreadable: Vec<(PathBuf, String)>,
 }
 
@@ -79,7 +83,7 @@ impl Scanner<'_> {
         } else if metadata.is_file() {
             self.file(root.to_owned(), real);
         } else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a file nor a folder"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, NEITHER));
         }
         Ok(())
     }
@@ -107,8 +111,9 @@ impl Scanner<'_> {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => self.folder(&path, entry.path()),
                 Ok(kind) if kind.is_symlink() => self.links.push_back((path, entry.path())),
-                Ok(kind) if kind.is_file() && is_manifest(&name) => self.file(path, entry.path()),
-                Ok(_) => {}
+                Ok(_) if !is_manifest(&name) => {}
+                Ok(kind) if kind.is_file() => self.file(path, entry.path()),
+                Ok(_) => self.found.unreadable.push((path, NEITHER.to_owned())),
                 Err(error) => self.found.unreadable.push((path, error.to_string())),
             }
         }
@@ -127,11 +132,14 @@ impl Scanner<'_> {
                 self.turn(real.clone());
                 self.folder(&path, real);
             }
-            Ok((metadata, real)) if metadata.is_file() && path.file_name().is_some_and(is_manifest) => {
+            Ok(_) if !path.file_name().is_some_and(is_manifest) => {}
+            Ok((metadata, real)) => {
                 self.turn(real.clone());
-                self.file(path, real);
+                match metadata.is_file() {
+                    true => self.file(path, real),
+                    false => self.found.unreadable.push((path, NEITHER.to_owned())),
+                }
             }
-            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let target = fs::read_link(link).map(|target| format!(" to {}", target.display())).unwrap_or_default();
                 self.found.unreadable.push((path, format!("it is a link{target}, and there is nothing")));

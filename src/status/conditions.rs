@@ -309,12 +309,21 @@ fn dropped(invalid: &[&Problem]) -> String {
 
 fn object(report: &ObjectReport) -> Vec<Condition> {
     let make = Maker(report.generation);
+    if !report.object.kind.has_our_status() {
+        // Others accept it or do not.
+        return effective(&make, &report.problems).into_iter().collect();
+    }
     let errors: Vec<&Problem> = report
         .problems
         .iter()
         .filter(|problem| problem.severity() == Severity::Error && problem.reason != Reason::Conflicted)
         .collect();
     let mut conditions = vec![make.unless("Accepted", "Accepted", &errors)];
+    if errors.iter().any(|problem| problem.reason == Reason::SchemaViolation) {
+        // It could not be read, so that nothing else of it was looked at.
+        conditions.push(ready(&make, &conditions, &report.problems));
+        return conditions;
+    }
     match report.object.kind {
         Kind::TailscaleEndpoints => {
             let conflicts = with_reason(&report.problems, &[Reason::Conflicted]);

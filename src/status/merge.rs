@@ -44,6 +44,7 @@ pub fn merge(
             status
         }
         (Kind::Gateway, Some(wanted)) => shared(current, wanted, now),
+        (Kind::TailscaleRoutePolicy, Some(wanted)) => policy(current, wanted, now),
         (_, Some(wanted)) => own(current, wanted, now),
     };
     (!is_same(&merged, current)).then_some(merged)
@@ -53,6 +54,16 @@ pub fn merge(
 fn own(current: &Value, wanted: &ObjectStatus, now: Timestamp) -> Value {
     let mut status = wanted.to_json();
     status["conditions"] = timed(&current["conditions"], conditions_json(&wanted.conditions), now);
+    status
+}
+
+/// The status of a kind that an Envoy Gateway takes for a policy. It replaces the whole by what it has to say itself, which
+/// stays, and ours is put beside it again.
+fn policy(current: &Value, wanted: &ObjectStatus, now: Timestamp) -> Value {
+    let mut status = own(current, wanted, now);
+    if let Some(ancestors) = current.get("ancestors") {
+        status["ancestors"] = ancestors.clone();
+    }
     status
 }
 

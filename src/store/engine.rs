@@ -1,7 +1,7 @@
 //! The incremental engine: makes again exactly the outputs that read what changed, and stops where an output comes out equal.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt::Debug,
     hash::Hash,
     mem,
@@ -10,7 +10,7 @@ use std::{
 use foldhash::fast::RandomState;
 use imbl::OrdSet;
 
-use super::{Change, IndexKey, Store, View, objects::Touched};
+use super::{Change, Fact, FactSet, IndexKey, Store, View, objects::Touched};
 use crate::model::ObjectKey;
 
 /// What is made from the world. Implemented by `compile`; the engine knows nothing of it.
@@ -22,7 +22,7 @@ pub trait Program: Sized {
     /// Names a set of facts.
     type Topic: Clone + Ord + Hash;
     /// Something an output states for outputs of higher levels to look up: the joins that are not over raw objects.
-    type Fact: Clone + Ord;
+    type Fact: Fact;
 
     /// The level of an output. It may read outputs of lower levels, and facts that lower levels state, only.
     fn level(&self, key: &Self::Key) -> u8;
@@ -91,8 +91,8 @@ struct Node<P: Program> {
 pub(super) struct Nodes<P: Program> {
     nodes: HashMap<P::Key, Node<P>, RandomState>,
     readers: HashMap<ReadOf<P>, HashSet<P::Key, RandomState>, RandomState>,
-    /// How many outputs state each fact.
-    pub(super) facts: HashMap<P::Topic, BTreeMap<P::Fact, u32>, RandomState>,
+    /// What is stated, and by how many outputs.
+    pub(super) facts: HashMap<P::Topic, FactSet<P::Fact>, RandomState>,
     roots: HashSet<P::Key, RandomState>,
     /// To be made, lowest level first: when an output's turn comes, all that it may read is up to date.
     dirty: BTreeSet<(u8, P::Key)>,
@@ -324,25 +324,15 @@ impl<P: Program> Nodes<P> {
         let mut topics = BTreeSet::new();
         for ((topic, fact), side) in differences(old, new) {
             let facts = self.facts.entry(topic.clone()).or_default();
-            match side {
-                Side::New => {
-                    let count = facts.entry(fact.clone()).or_default();
-                    *count += 1;
-                    if *count == 1 {
-                        topics.insert(topic);
-                    }
-                }
-                Side::Old => {
-                    let count = facts.get_mut(fact).expect("every stated fact is counted");
-                    *count -= 1;
-                    if *count == 0 {
-                        facts.remove(fact);
-                        topics.insert(topic);
-                    }
-                    if facts.is_empty() {
-                        self.facts.remove(topic);
-                    }
-                }
+            let has_changed = match side {
+                Side::New => facts.insert(fact.clone()),
+                Side::Old => facts.remove(fact),
+            };
+            if facts.is_empty() {
+                self.facts.remove(topic);
+            }
+            if has_changed {
+                topics.insert(topic);
             }
         }
         for topic in topics {

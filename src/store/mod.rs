@@ -5,12 +5,14 @@
 
 mod change;
 mod engine;
+mod facts;
 mod index;
 mod objects;
 mod view;
 
 pub use change::Change;
 pub use engine::{Commit, Engine, Output, Program};
+pub use facts::{Fact, FactSet};
 pub use index::IndexKey;
 pub use objects::{Store, Stored};
 pub use view::View;

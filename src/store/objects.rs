@@ -14,9 +14,9 @@ use k8s_openapi::api::{
 use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
-        Gateway, GatewayClass, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
-        TailscaleGatewayParameters, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-        TailscaleTailnet,
+        Gateway, GatewayClass, GrpcRoute, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
+        TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy,
+        TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     },
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -125,6 +125,10 @@ stored! {
     GatewayClass: GatewayClass,
     Gateway: Gateway,
     HttpRoute: HttpRoute,
+    GrpcRoute: GrpcRoute,
+    TlsRoute: TlsRoute,
+    TcpRoute: TcpRoute,
+    UdpRoute: UdpRoute,
     ReferenceGrant: ReferenceGrant,
     Namespace: Namespace,
     Service: Service,
@@ -139,4 +143,5 @@ stored! {
     TailscaleProxyGroup: TailscaleProxyGroup,
     TailscaleService: TailscaleService,
     TailscaleServices: TailscaleServices,
+    TailscaleGatewayRevision: TailscaleGatewayRevision,
 }

@@ -1,9 +1,9 @@
 //! What a compile function sees of the world. Reading is declaring: every accessor notes what was read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    IndexKey, Program, Store, Stored,
+    FactSet, IndexKey, Program, Store, Stored,
     engine::{Nodes, Read, ReadOf},
 };
 use crate::model::{ObjectKey, ObjectName};
@@ -44,17 +44,10 @@ impl<P: Program> View<'_, P> {
         self.reads.push(Read::Keep(key));
     }
 
-    /// What outputs of lower levels state under a topic, in order.
-    pub fn facts(&mut self, topic: P::Topic) -> Vec<P::Fact> {
-        let found = self.nodes.facts.get(&topic).map(|facts| facts.keys().cloned().collect()).unwrap_or_default();
+    /// What outputs of lower levels state under a topic. Costs the same however much that is.
+    pub fn facts(&mut self, topic: P::Topic) -> FactSet<P::Fact> {
+        let found = self.nodes.facts.get(&topic).cloned().unwrap_or_default();
         self.reads.push(Read::Topic(topic));
         found
-    }
-
-    /// How many different facts are stated under a topic; costs the same however many there are.
-    pub fn fact_count(&mut self, topic: P::Topic) -> usize {
-        let count = self.nodes.facts.get(&topic).map_or(0, BTreeMap::len);
-        self.reads.push(Read::Topic(topic));
-        count
     }
 }

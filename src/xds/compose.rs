@@ -74,7 +74,10 @@ impl Stream {
         if self.may_send(type_url, &state) {
             let order = Order::new(&self.states, &snapshot, self.is_aggregated(), self.options.route_hold);
             let unknown_until = order.unknown_until(&state, now);
-            if unknown_until.is_none() && !state.gone.is_empty() {
+            let gone_until =
+                state.returned_at.map(|since| since + self.options.removal_hold).filter(|until| now < *until);
+            let may_go = gone_until.is_none() && (unknown_until.is_none() || type_url != TypeUrl::Cluster);
+            if may_go && !state.gone.is_empty() {
                 let gone = std::mem::take(&mut state.gone);
                 let (subscription, sent) = (&state.subscription, &state.sent);
                 let is_gone = |name: &Arc<str>| subscription.covers(name) && sent.get(name).is_none();
@@ -104,7 +107,8 @@ impl Stream {
                 outcome = composer.finish(&mut state, draft, &step, &mut self.next_nonce);
             }
             let waits = !state.gone.is_empty() || !state.retained.is_empty();
-            state.keeps_until = unknown_until.filter(|_| type_url == TypeUrl::Cluster && waits);
+            let unknown_until = unknown_until.filter(|_| type_url == TypeUrl::Cluster && waits);
+            state.keeps_until = gone_until.filter(|_| !state.gone.is_empty()).into_iter().chain(unknown_until).min();
         }
         self.states[type_url.index()] = Some(state);
         if let Outcome::Send(_, clusters) = &outcome {

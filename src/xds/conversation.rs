@@ -212,7 +212,8 @@ impl<P: Speaks> Conversation<P> {
         self.outgoing = None;
         loop {
             let Some(open) = &mut self.open else {
-                self.open().await?;
+                // Boxed, as it happens once and the rest lasts.
+                Box::pin(self.open()).await?;
                 continue;
             };
             if self.connection.retire.is_cancelled() {
@@ -357,7 +358,7 @@ impl<P: Speaks> Open<P> {
             stream = self.stream.id, gateway = %self.stream.node.gateway, r#type = %type_url, %nonce, %version, resources,
             removed, bytes = body.len(), kind = kind_label(kind), "xDS response"
         );
-        Some(ResponseFrames::new(&fields, body))
+        Some(ResponseFrames::new(&fields, &body))
     }
 
     /// Notes how long it took until the client acknowledged all that was new, once it has.

@@ -123,7 +123,12 @@ impl Stream {
                 state.gone = gone;
             }
             _ => {
-                state.resend.append(&mut gone);
+                if self.options.removal_hold.is_zero() {
+                    state.resend.append(&mut gone);
+                } else {
+                    state.resend.retain(|name| !gone.contains(name));
+                    state.gone = gone;
+                }
                 state.resend.append(&mut changed);
             }
         }

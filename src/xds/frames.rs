@@ -4,13 +4,13 @@
 //! keeps its buffer, and a reconnecting Envoy sends megabytes: `xds.md` P74), and never compresses (Envoy fails the stream
 //! on a compressed frame: `xds.md` §6.8).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tonic::Status;
 
-use crate::snapshot::Body;
+use crate::snapshot::{Body, Pieces};
 
 /// The size of the prefix: a compression flag and the length, big-endian.
 const PREFIX: usize = 5;
@@ -152,26 +152,25 @@ impl Buf for Payload {
 /// A response on its way out: the stream's own fields, then the shared body piece by piece.
 pub(super) struct ResponseFrames {
     head: Option<Bytes>,
-    body: Arc<Body>,
-    part: usize,
-    offset: usize,
+    body: Pieces,
+    /// What is left of the piece that is being handed on.
+    piece: Bytes,
 }
 
 impl ResponseFrames {
     /// Frames a message made of `fields` and `body`.
-    pub(super) fn new(fields: &[u8], body: Arc<Body>) -> Self {
+    pub(super) fn new(fields: &[u8], body: &Body) -> Self {
         let len = fields.len() + body.len();
         let small = len <= COALESCE_BELOW;
         let mut head = BytesMut::with_capacity(PREFIX + if small { len } else { fields.len() });
         head.put_u8(0);
         head.put_u32(u32::try_from(len).expect("a response of 4 GiB has been encoded before it gets here"));
         head.put_slice(fields);
-        let mut part = 0;
+        let mut pieces = body.pieces();
         if small {
-            body.parts().iter().for_each(|piece| head.put_slice(piece));
-            part = body.parts().len();
+            pieces.by_ref().for_each(|piece| head.put_slice(&piece));
         }
-        Self { head: Some(head.freeze()), body, part, offset: 0 }
+        Self { head: Some(head.freeze()), body: pieces, piece: Bytes::new() }
     }
 }
 
@@ -182,16 +181,10 @@ impl Iterator for ResponseFrames {
         if let Some(head) = self.head.take() {
             return Some(head);
         }
-        let part = self.body.parts().get(self.part)?;
-        let end = part.len().min(self.offset + SLICE);
-        let slice = part.slice(self.offset..end);
-        if end == part.len() {
-            self.part += 1;
-            self.offset = 0;
-        } else {
-            self.offset = end;
+        if self.piece.is_empty() {
+            self.piece = self.body.next()?;
         }
-        Some(slice)
+        Some(self.piece.split_to(self.piece.len().min(SLICE)))
     }
 }
 
@@ -289,7 +282,7 @@ mod tests {
         assert_eq!((frames.pending.pieces.capacity(), frames.pending.len), (0, 0));
     }
 
-    fn body(sizes: &[usize]) -> Arc<Body> {
+    fn body(sizes: &[usize]) -> Body {
         use tailscale_gateway_proto::envoy::config::cluster::v3::Cluster;
         let resources: Vec<_> = sizes
             .iter()
@@ -298,12 +291,12 @@ mod tests {
                 Resource::new(TypeUrl::Cluster, "c", &cluster)
             })
             .collect();
-        Arc::new(Body::sotw(&resources))
+        Body::sotw(&resources)
     }
 
     #[test]
     fn a_small_response_is_one_piece() {
-        let pieces: Vec<_> = ResponseFrames::new(b"head", body(&[100, 200])).collect();
+        let pieces: Vec<_> = ResponseFrames::new(b"head", &body(&[100, 200])).collect();
         assert_eq!(pieces.len(), 1);
         assert_eq!(pieces[0][..5], [&[0][..], &u32::try_from(pieces[0].len() - 5).unwrap().to_be_bytes()].concat());
     }
@@ -311,10 +304,10 @@ mod tests {
     #[test]
     fn a_large_response_is_handed_on_in_slices_of_the_shared_body() {
         let body = body(&[3_000, 1_000_000, 10]);
-        let pieces: Vec<_> = ResponseFrames::new(b"head", body.clone()).collect();
+        let pieces: Vec<_> = ResponseFrames::new(b"head", &body).collect();
         assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= SLICE));
         let whole = pieces.concat();
-        let parts = body.parts().concat();
+        let parts = body.pieces().collect::<Vec<_>>().concat();
         assert_eq!(
             whole[..9],
             [
@@ -325,7 +318,8 @@ mod tests {
             .concat()
         );
         assert_eq!(whole[9..], parts);
-        let large = body.parts().iter().find(|part| part.len() > SLICE).unwrap().as_ptr_range();
+        let large = body.pieces().find(|piece| piece.len() > SLICE).unwrap();
+        let large = large.as_ptr_range();
         assert!(pieces.iter().any(|piece| large.contains(&piece.as_ptr())), "large parts are not copied");
     }
 }

@@ -24,13 +24,21 @@ pub struct Options {
     /// A response grows to at most this many bytes of resources, unless a single one is larger (`xds.md` P43); 1 MiB by
     /// default. Full-state responses can not be split.
     pub max_chunk: usize,
+    /// How long a client that comes back keeps what is not in the snapshot: another replica may have known it first (`xds.md`
+    /// P80). None by default.
+    pub removal_hold: Duration,
     /// The sets of names that streams share.
     pub names: Arc<NameSets>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { route_hold: Duration::from_secs(2), max_chunk: 1 << 20, names: Arc::default() }
+        Self {
+            route_hold: Duration::from_secs(2),
+            max_chunk: 1 << 20,
+            removal_hold: Duration::ZERO,
+            names: Arc::default(),
+        }
     }
 }
 

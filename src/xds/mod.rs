@@ -3,6 +3,9 @@
 //! The machines here are pure: they are told requests, snapshots and the time, and are asked for the next response. They
 //! never read a clock, never wait, never see a byte of the wire and never write one but a resource's own. [`server`] and what
 //! it uses ([`wire`], `frames`, `conversation`, [`node`], [`registry`], [`tls`], `csds`) are all the IO there is.
+//!
+//! Resources have no lifetime (`ttl`, `xds.md` P45): none that is compiled needs one, as an Envoy that lost its control plane keeps what
+//! it has. So there are no heartbeats either.
 
 pub mod access;
 mod compose;

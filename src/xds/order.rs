@@ -62,7 +62,8 @@ impl<'a> Order<'a> {
         views().find_map(|view| {
             let step = current.step_from(view);
             if step.updated.len() > FEW_CLUSTERS {
-                return routing.clusters().find(|name| is_cold(name)).cloned();
+                let mut all = routing.clusters().into_iter().flat_map(|clusters| clusters.iter());
+                return all.find(|name| is_cold(name)).cloned();
             }
             let mut new = step.updated.iter().map(|cluster| cluster.name());
             new.find(|name| is_cold(name) && routing.names_cluster(name)).cloned()

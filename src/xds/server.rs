@@ -200,16 +200,20 @@ async fn open_connection(tcp: TcpStream, peer: SocketAddr, router: Router, share
     };
     let Some(tls) = &shared.options.tls else {
         let connection = connection(Caller::Anyone, ends.close);
-        return serve_connection(tcp, connection, None, router, shared, ends.drain).await;
+        // Boxed here and below: what lives as long as a connection is then no larger than this connection needs.
+        return Box::pin(serve_connection(tcp, connection, None, router, shared, ends.drain)).await;
     };
-    let accepted = tokio::select! {
-        accepted = tls.accept(tcp) => accepted,
-        () = ends.drain.cancelled() => return,
-    };
+    let accepted = Box::pin(async {
+        tokio::select! {
+            accepted = tls.accept(tcp) => Some(accepted),
+            () = ends.drain.cancelled() => None,
+        }
+    });
+    let Some(accepted) = accepted.await else { return };
     match accepted {
         Ok(Accepted { stream, caller, expires }) => {
             let connection = connection(caller, ends.close);
-            serve_connection(stream, connection, expires, router, shared, ends.drain).await;
+            Box::pin(serve_connection(stream, connection, expires, router, shared, ends.drain)).await;
         }
         Err(failure) => {
             shared.metrics.tls_handshake_failed(failure.label());
@@ -232,21 +236,20 @@ async fn serve_connection(
 ) {
     let connection = Arc::new(connection);
     let options = &shared.options;
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
+    let of = connection.clone();
+    let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(of.clone());
+        router.clone().oneshot(request)
+    });
+    let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
         // Room for the large requests of clients that reconnect; a limit, not an allocation.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        .max_concurrent_streams(None);
-    let of = connection.clone();
-    let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(of.clone());
-        router.clone().oneshot(request)
-    });
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
+        .max_concurrent_streams(None)
+        .serve_connection(TokioIo::new(stream), service);
     let share = share_of_one();
     let time_to_go = async {
         let age = async {

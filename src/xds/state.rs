@@ -162,6 +162,9 @@ impl TypeState {
             self.ask_all_again();
         }
         self.resend.extend(change.asked.iter().cloned());
+        for name in &change.asked {
+            self.gone.remove(name);
+        }
         if change.narrowed {
             let subscription = &self.subscription;
             self.resend.retain(|name| subscription.covers(name));

@@ -177,7 +177,7 @@ impl Stream {
             |type_url: TypeUrl| self.states[type_url.index()].as_deref().filter(|state| self.may_send(type_url, state));
         let held =
             ROUTING.into_iter().filter_map(sendable).flat_map(|state| state.held.values().map(|held| held.since));
-        let kept = sendable(TypeUrl::Cluster).and_then(|state| state.keeps_until);
+        let kept = TypeUrl::ALL.into_iter().filter_map(sendable).filter_map(|state| state.keeps_until);
         held.map(|since| since + self.options.route_hold).chain(kept).min()
     }
 

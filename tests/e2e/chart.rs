@@ -53,6 +53,7 @@ fn helm_finds_no_fault_with_the_chart_and_refuses_values_that_it_does_not_have()
         ("replicass=3", "additional properties 'replicass' not allowed"),
         ("log.level=loud", "value must be one of 'error', 'warn', 'info', 'debug', 'trace'"),
         ("gatewayClass.parametersRef.name=envoys", "if 'name' exists"),
+        ("extension.tls.clientCaSecretName=ca", "extension/tls"),
     ] {
         let refused = helm(&[&template[..], &["--set", setting]].concat());
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -71,6 +72,12 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
         "gatewayClass.parametersRef.namespace=default",
         "image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         "image.pullSecrets={registry}",
+        "networkPolicy.extensionFrom[0].ipBlock.cidr=192.0.2.1/32",
+        "extension.tls.secretName=port",
+        "extension.tls.clientCaSecretName=clients",
+        "envoyGateway.rbac.create=true",
+        "envoyGateway.namespace=theirs",
+        "envoyGateway.serviceAccount=them",
         "extraArgs={--privileged-ports}",
         "extraEnv[0].name=A",
         "extraEnv[0].value=b",
@@ -110,11 +117,55 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
     });
     assert_eq!(find("GatewayClass")["spec"]["parametersRef"], parameters);
     let ingress = &find("NetworkPolicy")["spec"]["ingress"];
-    assert_eq!(ingress[0]["from"][1], json!({ "ipBlock": { "cidr": "192.0.2.0/24" } }));
-    assert_eq!(ingress[1]["ports"], json!([{ "port": "admin" }]));
+    let theirs = json!({ "matchLabels": { "kubernetes.io/metadata.name": "theirs" } });
+    assert_eq!(ingress[0]["from"][1]["namespaceSelector"], theirs);
+    assert_eq!(ingress[0]["from"][2], json!({ "ipBlock": { "cidr": "192.0.2.0/24" } }));
+    assert_eq!(
+        (&ingress[1]["ports"], &ingress[1]["from"][0]["namespaceSelector"]),
+        (&json!([{ "port": "extension" }]), &theirs)
+    );
+    assert_eq!(ingress[1]["from"][1], json!({ "ipBlock": { "cidr": "192.0.2.1/32" } }));
+    assert_eq!(ingress[2]["ports"], json!([{ "port": "admin" }]));
+    // Where the program looks for a certificate is where it is mounted.
+    let args = container["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
+    let args: Vec<&str> = args.filter(|arg| arg.starts_with("--extension-")).collect();
+    let mount = |at: usize| container["volumeMounts"][at]["mountPath"].as_str().expect("a mount");
+    let wanted = [
+        "--extension-listen=0.0.0.0:5005".to_owned(),
+        format!("--extension-tls-cert={}/tls.crt", mount(0)),
+        format!("--extension-tls-key={}/tls.key", mount(0)),
+        format!("--extension-client-ca={}/ca.crt", mount(1)),
+    ];
+    assert_eq!(args, wanted);
+    let volumes = &spec["volumes"];
+    assert_eq!(
+        (&volumes[0]["secret"]["secretName"], &volumes[1]["secret"]["secretName"]),
+        (&json!("port"), &json!("clients"))
+    );
+    let granted =
+        documents.iter().find(|one| one["kind"] == "ClusterRoleBinding" && one["subjects"][0]["name"] == "them");
+    assert_eq!(granted.expect("it is bound")["subjects"][0]["namespace"], "theirs");
     assert_eq!(find("ServiceMonitor")["spec"]["endpoints"][0]["port"], "admin");
     let dashboard = find("ConfigMap")["data"]["tailscale-gateway.json"].as_str().expect("a text");
     serde_json::from_str::<Value>(dashboard).expect("the dashboard is still JSON");
+}
+
+#[test]
+fn without_the_extension_server_nothing_of_it_is_left() {
+    let made = helm(&[
+        "template",
+        "x",
+        &chart(),
+        "--kube-version",
+        "1.33",
+        "--set",
+        "extension.enabled=false,crds.install=false",
+    ]);
+    let made = stdout(made, "helm template");
+    assert!(
+        made.contains("--extension-listen=off") && !made.contains("5005") && !made.contains("envoy-gateway"),
+        "{made}"
+    );
 }
 
 #[tokio::test]

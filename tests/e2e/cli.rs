@@ -10,7 +10,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::gateway::{command, run};
+use crate::support::{
+    gateway::{command, run},
+    tools::{build, repository},
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("it is UTF-8")
@@ -82,6 +85,21 @@ fn validate_exits_with_1_for_errors_and_0_for_warnings_and_prints_nothing_else()
 }
 
 #[test]
+fn translating_for_a_gateway_that_nothing_is_served_for_says_so() {
+    let folder = TempDir::with_prefix("cli-").expect("a temporary folder can be made");
+    let manifest = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {namespace: default, name: web}\n\
+                    spec: {gatewayClassName: tailscale, listeners: [{name: http, protocol: HTTP, port: 8888}]}\n";
+    fs::write(folder.path().join("a.yaml"), manifest).expect("written");
+    let translate =
+        |gateway| command(&["translate", "--gateway", gateway]).arg(folder.path()).output().expect("started");
+    let output = translate("default/web");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    let output = translate("default/wep");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "tailscale-gateway: --gateway: nothing is served for default/wep\n");
+}
+
+#[test]
 fn a_reader_that_has_had_enough_is_no_failure() {
     let mut child = command(&["crds"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let mut first = [0; 3];
@@ -100,4 +118,17 @@ fn what_is_printed_goes_to_standard_output_and_what_failed_to_standard_error() {
     let output = to_full.stdout(full).stderr(Stdio::piped()).output().expect("started");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(text(&output.stderr).lines().count(), 1, "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_check_that_the_image_makes_tells_a_static_program_from_another() {
+    let check =
+        |program: &Path| Command::new(repository().join("tools/static")).arg(program).output().expect("bash runs");
+    // Programs in Go are static; ours is when `make static` builds it.
+    let good = check(&build("etcd"));
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("is static"), "{}", text(&good.stdout));
+    let bad = check(Path::new(env!("CARGO_BIN_EXE_tailscale-gateway")));
+    assert_eq!(bad.status.code(), Some(1), "{}", text(&bad.stdout));
+    assert!(text(&bad.stderr).contains("names a dynamic linker"), "{}", text(&bad.stderr));
 }

@@ -29,7 +29,7 @@ use crate::support::{
 const ADDRESS: &str = "127.9.7.5";
 
 /// The versions that an Envoy has to have, by type and name.
-type Versions = BTreeMap<(&'static str, String), String>;
+pub type Versions = BTreeMap<(&'static str, String), String>;
 
 #[tokio::test]
 async fn a_real_envoy_takes_all_that_is_in_the_golden_files() {
@@ -50,9 +50,13 @@ async fn a_real_envoy_takes_all_that_is_in_the_golden_files() {
             folder.remove(&last);
         }
         let mut expected = expected(&manifests, &authorities);
-        assert_has(case, &usual, &envoy, &expected.remove(&usual).unwrap_or_default()).await;
+        let what = |gateway: &ObjectName| format!("{}: the Envoy of {gateway}", case.name);
+        assert_uses(&what(&usual), &envoy, &expected.remove(&usual).unwrap_or_default()).await;
+        assert_got_all(&what(&usual), &envoy).await;
         for (name, versions) in expected {
-            assert_has(case, &name, &connect(&gateway, &name).await, &versions).await;
+            let envoy = connect(&gateway, &name).await;
+            assert_uses(&what(&name), &envoy, &versions).await;
+            assert_got_all(&what(&name), &envoy).await;
         }
     }
 }
@@ -108,14 +112,14 @@ fn expected(manifests: &str, authorities: &Path) -> BTreeMap<ObjectName, Version
     cache.gateways().into_iter().map(|gateway| (gateway.clone(), versions(&gateway))).collect()
 }
 
-/// Waits until the Envoy uses exactly this, and sees that it refused nothing on the way.
-async fn assert_has(case: &Case, gateway: &ObjectName, envoy: &Envoy, expected: &Versions) {
-    until(&format!("{}: the Envoy of {gateway} to use what was compiled", case.name), async || {
+/// Waits until an Envoy uses exactly this, and sees that it refused nothing on the way.
+pub async fn assert_uses(whose: &str, envoy: &Envoy, expected: &Versions) {
+    until(&format!("{whose} to use what was made for it"), async || {
         let stats = envoy.stats().await;
         let refused: Vec<_> =
             stats.iter().filter(|(name, count)| name.ends_with("update_rejected") && **count > 0).collect();
         let config = envoy.config_dump().await;
-        assert!(refused.is_empty(), "{}: {refused:?}\n{:#}", case.name, Value::from(errors(&config)));
+        assert!(refused.is_empty(), "{whose}: {refused:?}\n{:#}", Value::from(errors(&config)));
         let (mut active, waiting) = used(&config);
         // A listener that was there before keeps its routes for as long as it drains.
         active.retain(|key, _| key.0 != TypeUrl::Route.label() || expected.contains_key(key));
@@ -125,8 +129,13 @@ async fn assert_has(case: &Case, gateway: &ObjectName, envoy: &Envoy, expected: 
         }
     })
     .await;
+}
+
+/// Nothing that an Envoy has asked for did not come.
+pub async fn assert_got_all(whose: &str, envoy: &Envoy) {
     let stats = envoy.stats().await;
-    assert_eq!(stats.iter().find(|(name, count)| name.ends_with("init_fetch_timeout") && **count > 0), None);
+    let late = stats.iter().find(|(name, count)| name.ends_with("init_fetch_timeout") && **count > 0);
+    assert_eq!(late, None, "{whose} has waited for something in vain");
 }
 
 /// The listeners, clusters and route tables in use, with their versions; and the names of those that wait for something.

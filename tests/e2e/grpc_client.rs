@@ -70,7 +70,7 @@ fn client(control: &Gateway) -> Command {
 }
 
 #[tokio::test]
-async fn a_grpc_client_resolves_the_port_of_a_gateway_and_routes_as_its_http_routes_say() {
+async fn p50_a_grpc_client_resolves_the_port_of_a_gateway_and_routes_as_its_http_routes_say() {
     let (one_port, two_port) = (Port::lease(), Port::lease());
     let (_one, _two) = (server("one", &one_port).await, server("two", &two_port).await);
     let (http, https) = (Port::lease(), Port::lease());

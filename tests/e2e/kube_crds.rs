@@ -29,8 +29,11 @@ const OURS: &str = "gateway.tailscale.com";
 /// What an API server with the standard channel of Gateway API does with a field of the experimental channel.
 const EXPERIMENTAL: &str = "taken with unknown fields";
 
+/// What an API server says to a version that it knows from earlier releases only. Folders may hold it still.
+const NOT_SERVED: &str = "404 page not found";
+
 /// Documents that an API server judges otherwise than we do: file, title, and a part of what it says.
-const OTHER_VERDICTS: [(&str, &str, &str); 7] = [
+const OTHER_VERDICTS: [(&str, &str, &str); 9] = [
     ("allowed-routes.yaml", "Gateway web", "Unsupported value: \"None\""),
     // From a folder, a half Secret or EndpointSlice costs its listener or backend and is named there.
     ("bad-certificates.yaml", "Secret no-key", "data[tls.key]: Required value"),
@@ -39,6 +42,8 @@ const OTHER_VERDICTS: [(&str, &str, &str); 7] = [
     ("filters-not-supported.yaml", "HTTPRoute extension", "Unsupported value: \"ExternalAuth\""),
     ("gateway-not-acted-on.yaml", "Gateway web", EXPERIMENTAL),
     ("invalid-rules.yaml", "HTTPRoute partly", EXPERIMENTAL),
+    ("other-routes.yaml", "TCPRoute tcp", NOT_SERVED),
+    ("parent-refs.yaml", "TCPRoute database", NOT_SERVED),
 ];
 
 /// What becomes of a document.
@@ -73,7 +78,9 @@ struct Document {
 /// Every document of a kind that we read in `tests/golden` and `manifests`, all in this namespace.
 fn documents(namespace: &str) -> Vec<Document> {
     let mut texts: Vec<(String, String)> = golden::cases().into_iter().map(|case| (case.name, case.input)).collect();
-    for folder in ["tests/golden/original", "manifests/quickstart", "manifests/examples/original"] {
+    for folder in
+        ["tests/golden/original", "manifests/quickstart", "manifests/examples/original", "manifests/envoy-gateway"]
+    {
         let files = fs::read_dir(repository().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
         for file in files {
             let path = file.expect("the folder can be read").path();
@@ -266,6 +273,49 @@ async fn a_rule_of_a_definition_refuses_in_words_that_say_what_to_write() {
     assert_eq!(said.trim_end(), wanted);
 }
 
+/// An Envoy Gateway that is told of such an object takes none of the policies behind it, or ends its reconciliation.
+#[tokio::test]
+async fn a_policy_without_a_target_is_refused_and_what_an_envoy_gateway_says_of_one_is_kept() {
+    let cluster = Cluster::shared().await;
+    let namespace = cluster.namespace("policies").await;
+    let policy = |rest: Value| {
+        let mut policy = json!({
+            "apiVersion": "gateway.tailscale.com/v1alpha1", "kind": "TailscaleRoutePolicy",
+            "metadata": { "name": "policy", "namespace": namespace },
+        });
+        policy.as_object_mut().expect("a mapping").extend(rest.as_object().expect("a mapping").clone());
+        policy.to_string()
+    };
+    let spec =
+        |targets: Value| json!({ "spec": { "targetRefs": targets, "rules": [{ "actions": [{ "type": "Deny" }] }] } });
+    for (rest, wanted) in [
+        (json!({}), "spec: Required value"),
+        (json!({ "spec": {} }), "spec.targetRefs: Required value"),
+        (json!({ "spec": { "targetRefs": null, "rules": [] } }), "spec.targetRefs: Required value"),
+        (spec(json!([])), "should have at least 1 items"),
+        (spec(json!([{ "kind": "Gateway" }])), "spec.targetRefs[0].name: Required value"),
+    ] {
+        let said = cluster.try_apply(&policy(rest.clone())).await.expect_failure();
+        assert!(said.contains(wanted), "{rest}: {said}");
+    }
+    cluster.apply(&policy(spec(json!([{ "kind": "Gateway", "name": "eg" }])))).await;
+    // As it writes it: the whole status.
+    let ancestors = json!([{
+        "ancestorRef": { "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg", "namespace": namespace,
+            "sectionName": "http" },
+        "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+        "conditions": [{ "type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+    }]);
+    let status = json!({ "status": { "ancestors": ancestors } }).to_string();
+    let named = ["tailscaleroutepolicy", "policy", "--namespace", &namespace];
+    let patch = [&["patch"], &named[..], &["--subresource=status", "--type=merge", "--patch", &status]].concat();
+    cluster.kubectl(&patch).await.expect_success();
+    let shown = cluster.kubectl(&[&["get"], &named[..], &["--output=json"]].concat()).await.expect_success();
+    let shown: Value = serde_json::from_str(&shown).expect("kubectl prints JSON");
+    assert_eq!(shown["status"]["ancestors"], ancestors);
+}
+
 #[tokio::test]
 async fn what_a_manifest_leaves_out_is_filled_in() {
     let cluster = Cluster::shared().await;
@@ -403,6 +453,21 @@ fn shown() -> Vec<Shown> {
             }),
             columns: &["VIP SERVICE", "BACKENDS", "HEALTHY", "DNS NAME", "STRATEGY"],
             values: &["svc:web", "1", "1", "web.a.ts.net", "failover"],
+        },
+        Shown {
+            resource: "tailscalegatewayrevisions",
+            spec: json!({
+                "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg" }],
+                "revision": "0123456789abcdef0123456789abcdef",
+            }),
+            // As an Envoy Gateway writes it; what is not kept of it would be written again for ever.
+            status: json!({ "ancestors": [{
+                "ancestorRef": { "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg", "namespace": "default" },
+                "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+                "conditions": [condition("Accepted")],
+            }] }),
+            columns: &["GATEWAY", "REVISION"],
+            values: &["eg", "0123456789abcdef0123456789abcdef"],
         },
     ]
 }

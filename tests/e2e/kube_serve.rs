@@ -322,7 +322,9 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let port = listener.address().port();
     let objects = [CLASS, &gateway(port), &endpoint("blue", &blue), &endpoint("green", &green)].concat();
     cluster.apply(&[objects, route("all", "/", "blue"), route("gone", "/gone", "green")].concat()).await;
-    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
+    let flags = ["--replica", "only", "--lease-seconds", "6"];
+    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &flags).await;
+    wait_for_leader(&cluster, "only").await;
     let relay = Relay::start(control_plane.xds()).await;
     let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
     envoy.ready().await;
@@ -332,6 +334,8 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     // Served while nobody answers the control plane, whose watches break off.
     cluster.stop_apiserver().await;
     control_plane.process().wait_for_line("trying again").await;
+    // Longer than it may write without being heard, so that all that has a deadline there has met it.
+    control_plane.process().wait_for_line("the lease could not be renewed in time").await;
     assert_eq!(control_plane.admin("/readyz").await.status, 200);
     assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
 

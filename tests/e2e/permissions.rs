@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tailscale_gateway::kubernetes::permissions::permissions;
+use tempfile::TempDir;
 
 use crate::support::{
     cluster::{AuditEvent, Cluster},
@@ -27,7 +28,7 @@ fn request(event: &AuditEvent) -> Request {
 }
 
 /// An object of each kind whose status is ours, with something to say about it; one with a finalizer of the original
-/// operator, and a Gateway that names a Secret and a ConfigMap.
+/// operator, and a Gateway that names a Secret and a ConfigMap. And a Gateway of an Envoy Gateway that something is put into.
 fn objects() -> String {
     let certificate = Authority::new().issue(&["web.example"]);
     let metadata = json!({ "namespace": "default", "name": "web" });
@@ -72,6 +73,32 @@ fn objects() -> String {
             json!({ "vipService": { "name": "svc:web", "ports": ["tcp:80"], "tags": ["tag:web"] }, "backends": [{ "type": "external", "address": "example.com:80" }], "tailnet": "web" }),
         ),
         ours("TailscaleServices", json!({ "selector": { "matchLabels": { "app": "web" } } })),
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": { "name": "eg" },
+            "spec": { "controllerName": "gateway.envoyproxy.io/gatewayclass-controller" },
+        }),
+        json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": { "namespace": "default", "name": "eg" },
+            "spec": { "gatewayClassName": "eg", "listeners": [{ "name": "http", "protocol": "HTTP", "port": 80 }] },
+        }),
+        json!({
+            "apiVersion": "gateway.tailscale.com/v1alpha1", "kind": "TailscaleGateway",
+            "metadata": { "namespace": "default", "name": "eg" },
+            "spec": {
+                "gatewayRef": { "name": "eg" },
+                "tailnets": [{ "name": "corp", "tailscaleTailnetRef": { "name": "corp" } }],
+            },
+        }),
+        json!({
+            "apiVersion": "gateway.tailscale.com/v1alpha1", "kind": "TailscaleTailnet", "metadata": { "name": "corp" },
+            "spec": { "oauthSecretName": "none", "oauthSecretNamespace": "default" },
+        }),
+        json!({
+            "apiVersion": "gateway.tailscale.com/v1alpha1", "kind": "TailscaleEndpoints",
+            "metadata": { "namespace": "default", "name": "machines" },
+            "spec": { "tailnet": "corp", "endpoints": [{ "name": "web", "port": 80, "externalTarget": "192.0.2.1:80" }] },
+        }),
     ];
     documents.map(|document| document.to_string()).join("\n---\n")
 }
@@ -83,7 +110,10 @@ async fn with_the_charts_roles_nothing_is_refused_and_nothing_is_for_naught() {
     cluster.apply_plain_manifests().await.expect_success();
     cluster.apply(&objects()).await;
     let account = cluster.service_account_kubeconfig(NAMESPACE, "tailscale-gateway").await;
-    let control_plane = Gateway::start_secure_in_cluster(&account, &["--namespace", NAMESPACE]).await;
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let socket = format!("unix:{}", folder.path().join("extension").display());
+    let flags = ["--namespace", NAMESPACE, "--extension-listen", &socket];
+    let control_plane = Gateway::start_secure_in_cluster(&account, &flags).await;
 
     let all = |group: &str, resource: &str, verbs: &[&str]| -> Vec<Request> {
         verbs.iter().map(|verb| (group.to_owned(), resource.to_owned(), (*verb).to_owned())).collect()
@@ -117,6 +147,7 @@ async fn with_the_charts_roles_nothing_is_refused_and_nothing_is_for_naught() {
     until_used(&deletes).await;
     // Nobody collects garbage here, so what is left of the Gateway is the program's to delete.
     cluster.kubectl(&["delete", "gateway", "web"]).await.expect_success();
+    cluster.kubectl(&["delete", "tailscalegateway", "eg"]).await.expect_success();
     until_used(&BTreeSet::from_iter(all("coordination.k8s.io", "leases", &["delete"]))).await;
     assert!(control_plane.terminate().await.success());
     assert_eq!(missing().await, BTreeSet::new());

@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::{self, Command},
 };
 
@@ -13,6 +13,7 @@ use crate::support::{
     client,
     load::Load,
     manifests::Manifests,
+    namespace::Namespace,
     ports::Port,
     process::Process,
     tls::Authority,
@@ -122,6 +123,43 @@ async fn a_backend_echoes_an_upgraded_connection() {
     assert_eq!(&back, b"hello");
     let refused = client::get(backend.address(), "/").upgrade("something-else").await;
     assert_eq!(refused.expect_err("it knows only one protocol").status, 200);
+}
+
+#[tokio::test]
+async fn a_namespace_has_addresses_of_its_own_and_no_way_in_or_out_but_those_that_are_made() {
+    let address: SocketAddr = ([10, 244, 0, 1], 80).into();
+    let (one, two) = (Namespace::start(&[address.ip()]).await, Namespace::start(&[address.ip()]).await);
+    let _backends = [
+        Backend::serve("one", one.listen(address).await, None),
+        Backend::serve("two", two.listen(address).await, None),
+    ];
+    let (to_one, to_two) = (one.lead_in(address).await, two.lead_in(address).await);
+    assert_eq!(client::get(to_one, "/").send().await.echo().backend, "one");
+    assert_eq!(client::get(to_two, "/").send().await.echo().backend, "two");
+
+    // A program there reaches what is there, and of the outside what it is led to.
+    let outside = Backend::start("outside").await;
+    let answer = |from: SocketAddr| {
+        let mut program = Command::new("python3");
+        let script = "import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]))
+connection.request('GET', '/')
+print('from', connection.getresponse().headers['x-backend'])";
+        program.args(["-c", script, &from.ip().to_string(), &from.port().to_string()]);
+        Process::spawn("a program in the namespace", one.command(program))
+    };
+    answer(address).wait_for_line("from one").await;
+    answer(outside.address()).wait_for_line("Connection refused").await;
+    one.lead_out(outside.address(), outside.address()).await;
+    answer(outside.address()).wait_for_line("from outside").await;
+
+    drop(one);
+    until("the way in to be gone", async || match client::get(to_one, "/").try_send().await {
+        Err(error) => Ok(error),
+        Ok(answer) => Err(answer.text()),
+    })
+    .await;
+    assert_eq!(client::get(to_two, "/").send().await.echo().backend, "two");
 }
 
 #[test]

@@ -24,6 +24,22 @@ pub(crate) fn sample(kind: Kind) -> Value {
             "parentRefs": [{ "name": "web" }],
             "rules": [{ "backendRefs": [{ "name": "app", "port": 8080 }] }],
         }),
+        Kind::GrpcRoute => json!({
+            "parentRefs": [{ "name": "web" }],
+            "rules": [{
+                "matches": [{ "method": { "service": "chat.Chat" }, "headers": [{ "name": "a", "value": "b" }] }],
+                "backendRefs": [{ "name": "app", "port": 8080 }],
+            }],
+        }),
+        Kind::TlsRoute => json!({
+            "parentRefs": [{ "name": "web" }],
+            "hostnames": ["*.example.com"],
+            "rules": [{ "backendRefs": [{ "name": "app", "port": 8443 }] }],
+        }),
+        Kind::TcpRoute | Kind::UdpRoute => json!({
+            "parentRefs": [{ "name": "web" }],
+            "rules": [{ "backendRefs": [{ "name": "app", "port": 5353, "weight": 3 }] }],
+        }),
         Kind::ReferenceGrant => json!({
             "from": [{ "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop" }],
             "to": [{ "group": "", "kind": "Service" }],
@@ -62,6 +78,10 @@ pub(crate) fn sample(kind: Kind) -> Value {
         Kind::TailscaleProxyGroup => json!({ "type": "Ingress", "tailnet": "corp" }),
         Kind::TailscaleService => json!({ "vipService": { "ports": ["tcp:80"], "tags": ["tag:web"] } }),
         Kind::TailscaleServices => json!({ "selector": { "matchLabels": { "app": "web" } } }),
+        Kind::TailscaleGatewayRevision => json!({
+            "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "web" }],
+            "revision": "0123456789abcdef0123456789abcdef",
+        }),
     };
     json!({ "metadata": { "name": "sample" }, "spec": spec })
 }
@@ -206,6 +226,9 @@ fn a_field_that_the_kind_does_not_have_is_named_and_ignored() {
         (Kind::HttpRoute, "/spec/rules/0/backendref", "spec.rules[0].backendref"),
         (Kind::HttpRoute, "/spec/rules/0/backendRefs/0/wieght", "spec.rules[0].backendRefs[0].wieght"),
         (Kind::HttpRoute, "/sepc", "sepc"),
+        (Kind::GrpcRoute, "/spec/rules/0/matches/0/methd", "spec.rules[0].matches[0].methd"),
+        (Kind::TcpRoute, "/spec/rules/0/filters", "spec.rules[0].filters"),
+        (Kind::UdpRoute, "/spec/hostnames", "spec.hostnames"),
         (Kind::HttpRoute, "/metadata/label", "metadata.label"),
         (Kind::Service, "/spec/ports/0/targetport", "spec.ports[0].targetport"),
         (Kind::EndpointSlice, "/endpoints/0/conditions/redy", "endpoints[0].conditions.redy"),

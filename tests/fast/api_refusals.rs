@@ -19,8 +19,38 @@ fn taken(kind: Kind, pointer: &str, value: Value) {
 }
 
 #[test]
+fn routes_of_other_kinds_are_refused_where_an_api_server_refuses_them() {
+    use Kind::{GrpcRoute, TcpRoute, TlsRoute, UdpRoute};
+    let parents = json!([{ "name": "web" }, { "name": "web" }]);
+    for kind in [GrpcRoute, TlsRoute, TcpRoute, UdpRoute] {
+        let field = "spec.parentRefs[1].sectionName";
+        let message = "must differ from that of the other references to the same parent";
+        refused(kind, "/spec/parentRefs", parents.clone(), field, message);
+        let backends = json!([{ "name": "app" }]);
+        let field = "spec.rules[0].backendRefs[0].port";
+        refused(kind, "/spec/rules/0/backendRefs", backends, field, "is required for a Service");
+        let ours = json!([{ "group": "gateway.tailscale.com", "kind": "TailscaleEndpoints", "name": "machines" }]);
+        taken(kind, "/spec/rules/0/backendRefs", ours);
+    }
+    refused(
+        GrpcRoute,
+        "/spec/rules/0/filters",
+        json!([{ "type": "URLRewrite", "urlRewrite": { "hostname": "b" } }]),
+        "spec.rules[0].filters[0].type",
+        "must be one of RequestHeaderModifier, ResponseHeaderModifier, RequestMirror, ExtensionRef in a GRPCRoute",
+    );
+    for kind in [TlsRoute, TcpRoute, UdpRoute] {
+        let message = "must have at least 1 entry; it has 0";
+        refused(kind, "/spec/rules", json!([]), "spec.rules", message);
+    }
+}
+
+#[test]
 fn what_a_schema_refuses_is_said_with_the_field_and_what_to_write() {
-    use Kind::{ConfigMap, EndpointSlice, Gateway, HttpRoute, Service, TailscaleEndpoints, TailscaleProxyGroup};
+    use Kind::{
+        ConfigMap, EndpointSlice, Gateway, HttpRoute, Service, TailscaleEndpoints, TailscaleGatewayRevision,
+        TailscaleProxyGroup,
+    };
     refused(
         HttpRoute,
         "/spec/rules/0/matches",
@@ -123,6 +153,9 @@ fn what_a_schema_refuses_is_said_with_the_field_and_what_to_write() {
         "must be a duration such as 10s, 1m30s or 500ms; got -5s",
     );
     refused(TailscaleProxyGroup, "/spec/type", json!("Both"), "spec.type", "must be one of Ingress, Egress; got Both");
+    // An Envoy Gateway that meets a policy without a target does not get beyond it.
+    let least = "must have at least 1 entry; it has 0";
+    refused(TailscaleGatewayRevision, "/spec/targetRefs", json!([]), "spec.targetRefs", least);
     refused(Service, "/spec/ports/0/port", json!("http"), "spec.ports[0].port", "must be a whole number; got http");
     refused(
         Service,

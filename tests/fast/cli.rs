@@ -11,7 +11,7 @@ use clap::{CommandFactory as _, Parser as _};
 use tailscale_gateway::{
     bootstrap::{Discovery, Protocol},
     cli::{prepare, validate, write_text},
-    config::{Command, Config, LogLevel, OutputFormat, SourceSpec},
+    config::{Command, Config, LogLevel, OutputFormat, ReportFormat, SourceSpec},
     model::{Kind, ObjectKey, ObjectName, Problem, Reason},
     telemetry::LogFormat,
 };
@@ -100,6 +100,17 @@ fn every_flag_of_every_command_is_read() {
     let Command::Validate(validate) = command("validate a") else { panic!("it is validate") };
     assert_eq!(validate.paths, [PathBuf::from("a")]);
     assert!(matches!(command("crds"), Command::Crds));
+
+    let preflight = "preflight --kubeconfig k --context c --envoy-gateway-namespace eg --envoy-gateway-config f \
+                     --envoy-gateway-version v1.9.1 --service-account a -o json";
+    let Command::Preflight(preflight) = command(preflight) else { panic!("it is preflight") };
+    assert_eq!((preflight.kubeconfig, preflight.context.as_deref()), (Some(PathBuf::from("k")), Some("c")));
+    assert_eq!(preflight.envoy_gateway_namespace, "eg");
+    assert_eq!(preflight.envoy_gateway_config, Some(PathBuf::from("f")));
+    assert_eq!(preflight.envoy_gateway_version.map(|version| version.to_string()).as_deref(), Some("v1.9.1"));
+    assert_eq!((preflight.service_account.as_deref(), preflight.output), (Some("a"), ReportFormat::Json));
+    let Command::Preflight(preflight) = command("preflight") else { panic!("it is preflight") };
+    assert_eq!((&*preflight.envoy_gateway_namespace, preflight.service_account), ("envoy-gateway-system", None));
 }
 
 #[test]
@@ -114,6 +125,7 @@ fn what_can_not_be_meant_is_refused_with_a_word_of_what_to_write() {
         ("bootstrap --gateway a/b --xds 127.0.0.1", "write HOST:PORT"),
         ("bootstrap --gateway a/b --admin localhost:1", "--admin"),
         ("validate", "PATH"),
+        ("preflight --envoy-gateway-version latest", "write a version of Envoy Gateway, such as v1.9.1"),
         ("translate", "PATH"),
         ("serve --source dir:/a --xds-tls-cert c", "--xds-tls-key"),
         ("serve --source dir:/a --xds-tls-cert c --xds-tls-key k", "--xds-client-ca"),

@@ -36,7 +36,7 @@ fn the_printed_text_holds_the_same_definitions_as_the_list() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&crds_yaml()).unwrap();
     let listed: Vec<Value> = crds().iter().map(|crd| serde_json::to_value(crd).unwrap()).collect();
     let names = |all: &[Value]| all.iter().map(|one| one["metadata"]["name"].to_string()).collect::<Vec<_>>();
-    assert_eq!(documents.len(), 8);
+    assert_eq!(documents.len(), 9);
     assert_eq!(names(&documents), names(&listed));
     let listed: Value = listed.iter().map(whole_numbers).collect();
     let documents: Value = documents.iter().map(whole_numbers).collect();
@@ -67,6 +67,7 @@ fn definitions_are_named_as_the_original_operator_named_them() {
             "tailscaleproxygroups.gateway.tailscale.com",
             "tailscaleservice.gateway.tailscale.com",
             "tailscaleservices.gateway.tailscale.com",
+            "tailscalegatewayrevisions.gateway.tailscale.com",
         ]
     );
     for crd in crds() {

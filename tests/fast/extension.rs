@@ -1,5 +1,9 @@
 //! The hooks of the extension server: what becomes of an Envoy Gateway's resources, and what must not.
 
+mod fuzz;
 mod golden;
+mod page;
+mod passing;
+mod revisions;
 mod server;
 mod wire;

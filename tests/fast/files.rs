@@ -254,8 +254,8 @@ fn kinds_that_are_none_of_our_business_are_passed_over_and_mistakes_are_warned_o
         ),
         (
             "gateway.networking.k8s.io/v1",
-            "GRPCRoute",
-            "a.yaml: GRPCRoute ns/x: kind: objects of kind GRPCRoute are not acted on; this one is left out",
+            "ListenerSet",
+            "a.yaml: ListenerSet ns/x: kind: objects of kind ListenerSet are not acted on; this one is left out",
         ),
         (
             "gateway.tailscale.com/v1alpha1",
@@ -266,6 +266,11 @@ fn kinds_that_are_none_of_our_business_are_passed_over_and_mistakes_are_warned_o
             "gateway.networking.k8s.io/v1alpha2",
             "HTTPRoute",
             "a.yaml: HTTPRoute ns/x: apiVersion: HTTPRoute is read as gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1beta1, not as \"gateway.networking.k8s.io/v1alpha2\"",
+        ),
+        (
+            "gateway.networking.k8s.io/v1beta1",
+            "TLSRoute",
+            "a.yaml: TLSRoute ns/x: apiVersion: TLSRoute is read as gateway.networking.k8s.io/v1 or gateway.networking.k8s.io/v1alpha3 or gateway.networking.k8s.io/v1alpha2, not as \"gateway.networking.k8s.io/v1beta1\"",
         ),
         (
             "gateway.network.k8s.io/v1",

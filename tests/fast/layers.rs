@@ -26,7 +26,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("operator", &["api", "bootstrap", "gateways", "kubernetes", "metrics", "model", "store"]),
     ("status", &["api", "model"]),
     ("xds", &["identity", "metrics", "model", "snapshot"]),
-    ("extension", &["identity", "metrics", "model", "snapshot"]),
+    ("extension", &["api", "identity", "metrics", "model", "snapshot"]),
+    // What an Envoy Gateway would do wrong.
+    ("preflight", &["api", "extension", "identity", "model"]),
     // Where the world comes from.
     ("source", &["api", "model", "store"]),
     // What is written to an API server.
@@ -38,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["model", "snapshot"]),
     ("telemetry", &[]),
     ("bootstrap", &["compile", "model"]),
-    ("config", &["api", "bootstrap", "identity", "model", "operator", "telemetry"]),
+    ("config", &["api", "bootstrap", "identity", "model", "operator", "preflight", "telemetry"]),
     // From where certificates stand to the port that shows them.
     ("security", &["config", "extension", "identity", "kubernetes", "metrics", "source", "xds"]),
     ("admin", &["dump", "extension", "metrics", "model", "pipeline", "snapshot", "status", "xds"]),
@@ -55,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "kubernetes",
             "model",
             "pipeline",
+            "preflight",
             "snapshot",
             "source",
             "status",
@@ -100,6 +103,7 @@ const PURE: &[&str] = &[
     "snapshot::hosted",
     "snapshot::rendering",
     "snapshot::resource",
+    "snapshot::segment",
     "snapshot::type_url",
     "snapshot::view",
     "gateways",
@@ -109,6 +113,7 @@ const PURE: &[&str] = &[
     "dump",
     "bootstrap",
     "extension",
+    "preflight",
     "source::files",
     "source::kinds",
     "source::located",
@@ -122,7 +127,14 @@ const PURE: &[&str] = &[
 const XDS_IO: &[&str] = &["xds::server", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
 
 /// What of `extension` does; the rest are the hooks.
-const EXTENSION_IO: &[&str] = &["extension::server", "extension::unary", "extension::calls", "extension::tls"];
+const EXTENSION_IO: &[&str] = &[
+    "extension::server",
+    "extension::unary",
+    "extension::calls",
+    "extension::tls",
+    "extension::revisions::run",
+    "extension::revisions::folder",
+];
 /// What of `operator` meets the API server, the clock or the metrics; the rest plans.
 const OPERATOR_IO: &[&str] = &["operator::run"];
 

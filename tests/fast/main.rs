@@ -37,6 +37,8 @@ mod oracle;
 mod original;
 mod packaging;
 mod parameters;
+mod pipeline;
+mod preflight;
 mod status_merge;
 mod telemetry;
 mod watch;

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
+    path::Path,
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +17,7 @@ use tailscale_gateway::{
     snapshot::{SnapshotCache, TypeUrl},
 };
 
-use crate::support::tools::repository;
+use crate::support::tools::{repository, stdout};
 
 fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -194,4 +196,101 @@ fn the_image_is_built_by_the_pinned_toolchain_as_make_static_builds() {
     // What it leaves behind is nothing but the program, run by nobody in particular.
     let last = docker.rsplit("\nFROM ").next().unwrap();
     assert!(last.starts_with("scratch\n") && last.contains("\nUSER 65532:65532\n"), "{last}");
+}
+
+/// What cargo says of the packages in a folder.
+fn metadata(folder: &Path, arguments: &[&str]) -> Value {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["metadata", "--format-version", "1"]).args(arguments).current_dir(folder);
+    serde_json::from_str(&stdout(cargo.output().unwrap(), "cargo metadata")).unwrap()
+}
+
+#[test]
+fn what_is_linked_into_the_program_is_built_with_it_so_that_it_can_be_static() {
+    let metadata = metadata(repository(), &["--locked", "--filter-platform", "x86_64-unknown-linux-musl"]);
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let links: BTreeMap<String, String> =
+        list(&metadata["packages"]).iter().map(|package| (text(&package["id"]), text(&package["links"]))).collect();
+    // All that the program itself is built from: not what tests or build scripts are.
+    let of = |node: &Value| -> Vec<String> {
+        let is_linked = |one: &Value| list(&one["dep_kinds"]).iter().any(|kind| kind["kind"].is_null());
+        list(&node["deps"]).iter().filter(|one| is_linked(one)).map(|one| text(&one["pkg"])).collect()
+    };
+    let nodes: BTreeMap<String, Vec<String>> =
+        list(&metadata["resolve"]["nodes"]).iter().map(|node| (text(&node["id"]), of(node))).collect();
+    let mut found = BTreeSet::new();
+    let mut todo = vec![text(&metadata["resolve"]["root"])];
+    while let Some(package) = todo.pop() {
+        if found.insert(package.clone()) {
+            todo.extend(nodes[&package].iter().cloned());
+        }
+    }
+    assert!(found.len() > 100, "{found:?}");
+    // These bring the source of what they link; k8s-openapi links nothing and only wants to be there once.
+    let bring_it = ["k8s-openapi-", "mimalloc", "ring_core_"];
+    for package in found {
+        let native = &links[&package];
+        let is_known = native.is_empty() || bring_it.iter().any(|known| native.starts_with(known));
+        assert!(is_known, "{package} links {native}: does an image from scratch have it?");
+    }
+}
+
+#[test]
+fn the_image_is_given_all_that_the_program_is_built_from() {
+    let ignored = read(".dockerignore");
+    let given: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(ignored.lines().any(|line| line == "*"), "what is given is named");
+    let context = tempfile::tempdir().unwrap();
+    for path in &given {
+        copy(&repository().join(path), &context.path().join(path));
+    }
+    let metadata = metadata(context.path(), &["--no-deps", "--offline"]);
+    let packages = metadata["packages"].as_array().unwrap();
+    let programs = packages.iter().flat_map(|package| package["targets"].as_array().unwrap());
+    assert!(programs.into_iter().any(|target| target["name"] == "tailscale-gateway" && target["kind"][0] == "bin"));
+    // And files that sources take in.
+    for source in sources(context.path()) {
+        let text = fs::read_to_string(&source).unwrap();
+        for macro_name in ["include_str!(\"", "include_bytes!(\""] {
+            for (place, _) in text.match_indices(macro_name) {
+                let file = text[place + macro_name.len()..].split('"').next().unwrap();
+                let file = source.parent().unwrap().join(file);
+                assert!(
+                    file.exists(),
+                    "{} takes in {}, which the image is not given",
+                    source.display(),
+                    file.display()
+                );
+            }
+        }
+    }
+    // What the build stage runs beside cargo.
+    assert!(read("Dockerfile").contains("&& tools/static /out/tailscale-gateway") && given.contains(&"tools/static"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    if from.is_dir() {
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    }
+}
+
+/// The Rust files in a folder.
+fn sources(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
 }

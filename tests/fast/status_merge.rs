@@ -121,6 +121,32 @@ fn conditions_of_others_on_a_gateway_stay_and_those_of_ours_that_are_over_go() {
 }
 
 #[test]
+fn what_an_envoy_gateway_says_of_a_policy_stays_beside_what_we_say() {
+    let mut pipeline = Pipeline::new(Compiler::new(Settings::default()), SnapshotCache::new().into());
+    let policy = json!({
+        "metadata": {"namespace": "default", "name": "policy"},
+        "spec": {"targetRefs": [{"name": "eg"}], "rules": [{"actions": [{"type": "Deny"}]}]},
+    });
+    let policy = parse(Kind::TailscaleRoutePolicy, policy).object.expect("it is valid");
+    pipeline.apply([Change::Upsert(policy)]);
+    let key = ObjectKey::new(Kind::TailscaleRoutePolicy, ObjectName::new("default", "policy"));
+    let wanted = status(&pipeline.reports()[&key], &Programmed::Pending);
+    let ancestors = json!([{
+        "ancestorRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "eg", "namespace": "default"},
+        "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+        "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2020-01-01T00:00:00Z"}],
+    }]);
+    // An Envoy Gateway replaces the whole status.
+    let theirs = json!({"ancestors": ancestors});
+    let merged = merge(key.kind, &theirs, Some(&wanted), OURS, at(0)).expect("our conditions are missing");
+    assert_eq!(merged["ancestors"], ancestors);
+    let effective = merged["conditions"].as_array().expect("a list").iter().find(|one| one["type"] == "Effective");
+    assert_eq!(effective.expect("it is not acted on yet")["reason"], "NotActedOn");
+    assert_eq!(merge(key.kind, &merged, Some(&wanted), OURS, at(9)), None, "nothing is written twice");
+}
+
+#[test]
 fn supported_features_are_sorted_as_the_api_wants_them() {
     assert!(SUPPORTED_FEATURES.is_sorted() && SUPPORTED_FEATURES.len() <= 64);
 }

@@ -115,10 +115,24 @@ async fn everything_under_the_path_is_read_but_hidden_and_temporary_files() {
     }
     write(&root.join("k.Json"), r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"k"}}"#);
     write(&root.join("kustomization.yaml"), "resources: [a.yaml]\n");
-    let _socket = UnixListener::bind(root.join("socket.yaml")).expect("bound");
+    let _socket = UnixListener::bind(root.join("socket")).expect("bound");
     let watched = Watched::start(&root);
     assert_eq!(watched.says(), "a=1 b=1 c=1 d=1 k=");
     assert_eq!(watched.problems, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_named_like_a_manifest_is_a_problem_until_a_file_takes_its_place() {
+    let (_keep, root) = folder();
+    write(&root.join("a.yaml"), namespace("a", "1"));
+    let _socket = UnixListener::bind(root.join("b.yaml")).expect("bound");
+    symlink("b.yaml", root.join("c.yaml")).expect("linked");
+    let mut watched = Watched::start(&root);
+    assert_eq!(watched.says(), "a=1");
+    let neither = "it is neither a file nor a folder";
+    assert_eq!(watched.problems, [format!("b.yaml: {neither}"), format!("c.yaml: {neither}")]);
+    replace(&root.join("b.yaml"), &namespace("b", "1"));
+    watched.until("the file is read", |watched| watched.says() == "a=1 b=1" && watched.problems.is_empty()).await;
 }
 
 #[tokio::test]

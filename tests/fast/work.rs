@@ -6,7 +6,7 @@
 mod envoy;
 #[path = "../../bench/world.rs"]
 #[allow(dead_code, reason = "shared with the benches")]
-mod world;
+pub(crate) mod world;
 
 use envoy::{Envoy, Names};
 use tailscale_gateway::{snapshot::TypeUrl, xds::Options};
@@ -15,10 +15,10 @@ use world::{Kind, Served, World, gateway};
 /// For each kind of change, how many outputs may be made at most, and which resources change.
 type Cost = (Kind, usize, &'static [(TypeUrl, usize)]);
 const COSTS: [Cost; 3] = [
-    // Its binding, entries and report; its virtual host, the bucket that is in, and the table.
-    (Kind::Route, 6, &[(TypeUrl::Route, 1)]),
+    // Its binding, entries and report; its virtual host, and the table.
+    (Kind::Route, 5, &[(TypeUrl::Route, 1)]),
     // The same, and a cluster with its endpoints that goes, and another that comes.
-    (Kind::Backend, 10, &[(TypeUrl::Cluster, 2), (TypeUrl::Endpoints, 2), (TypeUrl::Route, 1)]),
+    (Kind::Backend, 9, &[(TypeUrl::Cluster, 2), (TypeUrl::Endpoints, 2), (TypeUrl::Route, 1)]),
     // The endpoints, and that the Gateway serves them.
     (Kind::Endpoint, 2, &[(TypeUrl::Endpoints, 1)]),
 ];

@@ -1,9 +1,6 @@
 //! What a change costs: what changed, whatever there is besides, and once for all streams that take the same step.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use tailscale_gateway::{
     snapshot::{Snapshot, TypeUrl, ViewChange},
@@ -37,7 +34,7 @@ fn changed(snapshot: &Snapshot, type_url: TypeUrl, content: &str) -> Arc<Snapsho
 
 /// Large enough for everything in one piece.
 fn options(sets: &Arc<NameSets>) -> Options {
-    Options { route_hold: Duration::from_secs(2), max_chunk: 1 << 30, names: Arc::clone(sets) }
+    Options { max_chunk: 1 << 30, names: Arc::clone(sets), ..Options::default() }
 }
 
 fn delta(type_url: TypeUrl, subscribe: Vec<String>) -> DeltaRequest {

@@ -39,13 +39,13 @@ fn resources() -> impl Strategy<Value = Vec<(Resource, Vec<u8>)>> {
         let shell = RouteConfiguration { name: name.clone(), ..Default::default() };
         let hosts = sizes.iter().map(|size| VirtualHost { name: "v".repeat(*size), ..Default::default() });
         let whole = RouteConfiguration { virtual_hosts: hosts.clone().collect(), ..shell.clone() };
-        let segments = hosts
+        let segments: Vec<Segment> = hosts
             .map(|host| {
                 let part = RouteConfiguration { virtual_hosts: vec![host], ..Default::default() };
-                Segment::new(part.encode_to_vec().into(), vec![])
+                Segment::new(part.encode_to_vec().into())
             })
             .collect();
-        (Resource::spliced(TypeUrl::Route, name, &shell, segments), whole.encode_to_vec())
+        (Resource::spliced(TypeUrl::Route, name, &shell, Segment::join(&segments), None), whole.encode_to_vec())
     });
     prop_oneof![vec(whole, 0..6), vec(spliced, 0..6)]
 }
@@ -64,7 +64,7 @@ fn response(of: TypeUrl, nonce: u64, version: u128, body: Body) -> Response {
 
 fn splice(protocol: Protocol, response: &Response, identifier: &str) -> Bytes {
     let mut message = BytesMut::from(&response_fields(protocol, response, &ControlPlane::new(identifier))[..]);
-    response.body.parts().iter().for_each(|part| message.extend_from_slice(part));
+    response.body.pieces().for_each(|piece| message.extend_from_slice(&piece));
     message.freeze()
 }
 

@@ -98,6 +98,11 @@ impl Backend {
             Ok(listener) => listener,
             Err(error) => panic!("backend {name} can not listen on {address}: {error}"),
         };
+        Self::serve(name, listener, certificate)
+    }
+
+    /// A backend behind a socket that listens already.
+    pub fn serve(name: &str, listener: TcpListener, certificate: Option<&Certificate>) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State {
             name: name.to_owned(),

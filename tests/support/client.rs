@@ -181,7 +181,7 @@ impl Response {
 
 /// An open connection; closed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     sender: Sender,
     driver: AbortHandle,
     certificate: Option<Vec<u8>>,
@@ -195,7 +195,7 @@ enum Sender {
 
 impl Connection {
     /// A connection on which this request, and others to the same server, can be sent.
-    pub(super) async fn open(request: &Request) -> Result<Self, String> {
+    pub async fn open(request: &Request) -> Result<Self, String> {
         let stream = TcpStream::connect(request.to).await.map_err(|error| chain("connect", &error))?;
         let _without_delay = stream.set_nodelay(true);
         let Some((config, name)) = &request.tls else { return Self::handshake(request, stream, None).await };
@@ -230,7 +230,7 @@ impl Connection {
     }
 
     /// Waits until another request can be sent; false when the server has closed the connection.
-    pub(super) async fn is_open(&mut self) -> bool {
+    pub async fn is_open(&mut self) -> bool {
         match &mut self.sender {
             Sender::Http1(sender) => sender.ready().await.is_ok(),
             Sender::Http2(sender) => sender.ready().await.is_ok(),
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     /// Sends a request and waits for the whole response.
-    pub(super) async fn send(&mut self, request: &Request) -> Result<Response, String> {
+    pub async fn send(&mut self, request: &Request) -> Result<Response, String> {
         let response = self.exchange(request).await?;
         self.collect(response).await
     }

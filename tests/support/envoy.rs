@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{
     client::{self, Response},
+    namespace::Namespace,
     process::Process,
     tools::{repository, tool},
     wait::until,
@@ -64,13 +65,34 @@ impl Envoy {
     /// # Panics
     /// When it does not start.
     pub async fn start(version: Version, bootstrap: &str) -> Self {
-        let admin = admin_address(bootstrap);
         let files = TempDir::with_prefix("envoy-").expect("a temporary folder can be made");
         let config = files.path().join("bootstrap.yaml");
         fs::write(&config, bootstrap).expect("the temporary folder can be written");
         let mut command = Command::new(version.program());
         command.arg("--config-path").arg(config);
         command.args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"]);
+        Self::run(version, command, admin_address(bootstrap), files).await
+    }
+
+    /// Starts an Envoy in a network namespace, with the arguments and the files of a pod; its admin interface is at `admin`
+    /// there. Returns when that answers.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_in(
+        namespace: &Namespace,
+        version: Version,
+        arguments: &[String],
+        files: TempDir,
+        admin: SocketAddr,
+    ) -> Self {
+        let admin = namespace.lead_in(admin).await;
+        let mut command = Command::new(version.program());
+        command.args(arguments).args(["--concurrency", "1"]);
+        Self::run(version, namespace.command(command), admin, files).await
+    }
+
+    async fn run(version: Version, command: Command, admin: SocketAddr, files: TempDir) -> Self {
         let process = Process::spawn(format!("Envoy {}", version.number()), command);
         let envoy = Self { process, admin, _files: files };
         until("Envoy's admin interface", async || {
@@ -172,7 +194,7 @@ impl Envoy {
 }
 
 /// The address of the admin interface in a bootstrap.
-fn admin_address(bootstrap: &str) -> SocketAddr {
+pub fn admin_address(bootstrap: &str) -> SocketAddr {
     let parsed: Value = serde_saphyr::from_str(bootstrap).expect("the bootstrap is YAML");
     let socket = &parsed["admin"]["address"]["socket_address"];
     let (Some(host), Some(port)) = (socket["address"].as_str(), socket["port_value"].as_u64()) else {

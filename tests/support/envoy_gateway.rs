@@ -1,15 +1,20 @@
 //! An Envoy Gateway, played: makes from manifests what the real one makes of them (names, metadata, shapes: `envoy-gateway.md`
 //! §5), asks the hooks in its order (§1.4), and does with their answers what it does (§1.5).
 //!
-//! It knows what the cases in `tests/golden/extension` need: HTTP and HTTPS listeners and HTTPRoutes.
+//! It knows what the cases in `tests/golden/extension` need: HTTP and HTTPS listeners, HTTPRoutes and GRPCRoutes; and in `passing`
+//! listeners of connections and datagrams with their routes.
+
+mod passing;
+mod requests;
+mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use prost::{Message, Name};
+use prost::Message;
 use serde_json::{Value, json};
 use tailscale_gateway::{
-    api::{BackendObjectReference, Gateway, HttpBackendRef, HttpRoute, HttpRouteRule, Object, PathMatchType},
+    api::{BackendObjectReference, Gateway, HttpBackendRef, HttpRouteRule, Object, ParentReference, PathMatchType},
     extension::Hook,
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -21,13 +26,9 @@ use tailscale_gateway_proto::{
                 circuit_breakers::Thresholds,
                 cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
             },
-            core::v3::{
-                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Locality, Metadata,
-                SocketAddress, TransportSocket, address, config_source::ConfigSourceSpecifier, data_source::Specifier,
-                socket_address::PortSpecifier, transport_socket,
-            },
+            core::v3::{DataSource, Locality, data_source::Specifier},
             endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
-            listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter},
+            listener::v3::{Listener, ListenerFilter, listener_filter},
             route::v3::{
                 Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, WeightedCluster, route,
                 route_action::{ClusterNotFoundResponseCode, ClusterSpecifier, RequestMirrorPolicy},
@@ -36,20 +37,17 @@ use tailscale_gateway_proto::{
             },
         },
         extensions::{
-            filters::{
-                http::router::v3::Router,
-                listener::tls_inspector::v3::TlsInspector,
-                network::http_connection_manager::v3::{
-                    HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
-                },
-            },
-            transport_sockets::tls::v3::{
-                CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret, TlsCertificate, secret,
-            },
+            filters::listener::tls_inspector::v3::TlsInspector,
+            transport_sockets::tls::v3::{Secret, TlsCertificate, secret},
         },
     },
     envoy_gateway::{Context, ExtensionResource, PostTranslateModifyRequest, PostTranslateModifyResponse, Single},
-    google::protobuf::{Any, BoolValue, Duration, ListValue, Struct, UInt32Value, Value as ProtobufValue, value},
+    google::protobuf::{Duration, UInt32Value},
+};
+
+use self::{
+    requests::RequestRoute,
+    shapes::{ads, any, chain, http2_options, metadata, socket},
 };
 
 /// The two ways in which an Envoy Gateway names things.
@@ -74,6 +72,8 @@ pub struct Configuration {
     pub listeners_included: bool,
     /// The address that listeners are bound to.
     pub address: String,
+    /// Without an API server, metadata does not say that a Gateway is one.
+    pub standalone: bool,
 }
 
 impl Default for Configuration {
@@ -85,6 +85,7 @@ impl Default for Configuration {
             routes_included: true,
             listeners_included: false,
             address: "127.0.0.1".to_owned(),
+            standalone: false,
         }
     }
 }
@@ -107,6 +108,17 @@ pub struct Resources {
 /// The manifests that it looks at.
 struct World<'a> {
     objects: BTreeMap<ObjectKey, &'a Object>,
+    /// The routes of requests, by kind and name.
+    routes: Vec<RequestRoute>,
+}
+
+/// Whether a route asks for a listener.
+fn asks_for(route: &ObjectKey, parents: &[ParentReference], gateway: &Gateway, section: &str) -> bool {
+    parents.iter().any(|parent| {
+        Some(&*parent.name) == gateway.metadata.name.as_deref()
+            && parent.namespace.as_deref().or(Some(&route.name.namespace)) == gateway.metadata.namespace.as_deref()
+            && parent.section_name.as_deref().is_none_or(|name| name == section)
+    })
 }
 
 /// A listener, and its name in the intermediate representation.
@@ -126,7 +138,9 @@ pub fn translate<'a>(
     configuration: &Configuration,
     extension: &mut dyn FnMut(Hook, Bytes) -> Bytes,
 ) -> Resources {
-    let world = World { objects: objects.map(|object| (object.key(), object)).collect() };
+    let objects: BTreeMap<ObjectKey, &Object> = objects.map(|object| (object.key(), object)).collect();
+    let routes = objects.values().filter_map(|object| RequestRoute::of(object)).collect();
+    let world = World { objects, routes };
     let mut made = Translation {
         world: &world,
         configuration,
@@ -137,6 +151,8 @@ pub fn translate<'a>(
     };
     let listeners: Vec<IrListener<'_>> = gateways.iter().flat_map(|name| world.listeners(name)).collect();
     made.http(&listeners);
+    gateways.iter().for_each(|name| made.passing(world.gateway(name)));
+    made.ask_about_listeners();
     made.finish(gateways)
 }
 
@@ -166,21 +182,9 @@ impl<'a> World<'a> {
         ir.collect()
     }
 
-    /// The routes of a listener, by name.
-    fn routes(&self, listener: &IrListener<'_>) -> Vec<(ObjectName, &'a HttpRoute)> {
-        let gateway = &listener.gateway.metadata;
-        let routes = self.objects.iter().filter_map(|(key, object)| match object {
-            Object::HttpRoute(route) => Some((key.name.clone(), &**route)),
-            _ => None,
-        });
-        let of = |name: &ObjectName, route: &HttpRoute| {
-            route.spec.parent_refs.iter().any(|parent| {
-                Some(&*parent.name) == gateway.name.as_deref()
-                    && parent.namespace.as_deref().or(Some(&name.namespace)) == gateway.namespace.as_deref()
-                    && parent.section_name.as_deref().is_none_or(|section| section == listener.section)
-            })
-        };
-        routes.filter(|(name, route)| of(name, route)).collect()
+    /// The routes of a listener, by kind and name. Those that it takes no kind of ask for none.
+    fn routes(&self, listener: &IrListener<'_>) -> impl Iterator<Item = &RequestRoute> {
+        self.routes.iter().filter(|route| asks_for(&route.key, &route.parents, listener.gateway, listener.section))
     }
 
     /// The addresses behind a Service; nothing when there is no such Service.
@@ -273,16 +277,21 @@ impl Translation<'_> {
             let (.., all) = tables.iter_mut().find(|(name, ..)| *name == table).expect("made just above");
             all.extend(hosts);
         }
-        for (_, listener) in xds {
-            let listener = self.ask(Hook::HttpListener, listener.encode_to_vec().into(), Context::default());
-            self.resources.listeners.push(listener);
-        }
+        self.resources.listeners.extend(xds.into_iter().map(|(_, listener)| Bytes::from(listener.encode_to_vec())));
         for (_, shell, hosts) in tables {
             let mut table = shell.encode_to_vec();
             for host in hosts {
                 prost::encoding::bytes::encode(2, &host, &mut table);
             }
             self.resources.routes.push(table.into());
+        }
+    }
+
+    /// The hook is asked about every listener, whatever it takes.
+    fn ask_about_listeners(&mut self) {
+        for listener in std::mem::take(&mut self.resources.listeners) {
+            let listener = self.ask(Hook::HttpListener, listener, Context::default());
+            self.resources.listeners.push(listener);
         }
     }
 
@@ -313,20 +322,21 @@ impl Translation<'_> {
     /// The virtual hosts of a listener, in the order in which its routes ask for their hostnames.
     fn virtual_hosts(&mut self, listener: &IrListener<'_>) -> Vec<Bytes> {
         let mut hosts: Vec<(String, Vec<Entry<'_>>)> = Vec::new();
-        for (name, route) in self.world.routes(listener) {
+        let world = self.world;
+        for route in world.routes(listener) {
             let own = listener.hostname.map_or_else(|| vec!["*".to_owned()], |hostname| vec![hostname.to_owned()]);
-            let hostnames = if route.spec.hostnames.is_empty() { own } else { route.spec.hostnames.clone() };
+            let hostnames = if route.hostnames.is_empty() { own } else { route.hostnames.clone() };
             for hostname in hostnames {
                 if !hosts.iter().any(|(known, _)| *known == hostname) {
                     hosts.push((hostname.clone(), Vec::new()));
                 }
                 let (_, entries) = hosts.iter_mut().find(|(known, _)| *known == hostname).expect("made just above");
-                for (at, rule) in route.spec.rules.iter().enumerate() {
+                for (at, rule) in route.rules.iter().enumerate() {
                     let whole = [Default::default()];
                     let matches = if rule.matches.is_empty() { &whole[..] } else { &rule.matches };
                     for (place, wanted) in matches.iter().enumerate() {
                         entries.push(Entry {
-                            route: name.clone(),
+                            route: &route.key,
                             rule,
                             at,
                             place: if rule.matches.is_empty() { -1 } else { i64::try_from(place).expect("small") },
@@ -339,6 +349,7 @@ impl Translation<'_> {
             }
         }
         let mut made = Vec::new();
+        let kind = if self.configuration.standalone { "" } else { "Gateway" };
         for (hostname, mut entries) in hosts {
             entries.sort_by_key(|entry| (!entry.exact, std::cmp::Reverse(entry.path.len())));
             let routes: Vec<Bytes> = entries.iter().map(|entry| self.route(entry)).collect();
@@ -350,7 +361,7 @@ impl Translation<'_> {
             let shell = VirtualHost {
                 name,
                 domains: vec![hostname],
-                metadata: Some(metadata("Gateway", &gateway_name(listener.gateway), listener.section)),
+                metadata: Some(metadata(kind, &gateway_name(listener.gateway), listener.section)),
                 ..Default::default()
             };
             let mut host = shell.encode_to_vec();
@@ -365,7 +376,7 @@ impl Translation<'_> {
 
     fn route(&mut self, entry: &Entry<'_>) -> Bytes {
         let Entry { route, rule, at, place, hostname, .. } = entry;
-        let cluster = format!("httproute/{}/{}/rule/{at}", route.namespace, route.name);
+        let cluster = format!("{}/rule/{at}", lower(route));
         let path = match (entry.exact, &*entry.path) {
             (true, path) => PathSpecifier::Path(path.to_owned()),
             (false, "/") => PathSpecifier::Prefix("/".to_owned()),
@@ -374,11 +385,15 @@ impl Translation<'_> {
         let message = Route {
             name: format!("{cluster}/match/{place}/{}", hostname.replace('.', "_")),
             r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
-            metadata: Some(metadata("HTTPRoute", route, "")),
-            action: Some(route::Action::Route(self.action(&cluster, route, rule))),
+            metadata: Some(metadata(route.kind.as_str(), &route.name, "")),
+            action: Some(route::Action::Route(self.action(&cluster, &route.name, rule))),
             ..Default::default()
         };
-        let custom = self.extension_resources(route, rule);
+        // The objects of other routes than HTTPRoutes are forgotten: no hook is asked about them.
+        let custom = match route.kind {
+            Kind::HttpRoute => self.extension_resources(&route.name, rule),
+            _ => Vec::new(),
+        };
         let mut bytes: Bytes = message.encode_to_vec().into();
         if !custom.is_empty() {
             let context = Context {
@@ -450,14 +465,14 @@ impl Translation<'_> {
         json.collect()
     }
 
-    fn clusters_of(&mut self, name: &str, from: &ObjectName, rule: &HttpRouteRule, custom: &[ExtensionResource]) {
+    fn clusters_of(&mut self, name: &str, from: &ObjectKey, rule: &HttpRouteRule, custom: &[ExtensionResource]) {
         let settings: Vec<(String, &HttpBackendRef)> = rule
             .backend_refs
             .iter()
             .enumerate()
             .map(|(at, backend)| (format!("{name}/backend/{at}"), backend))
             .collect();
-        if self.per_backend(from, rule) {
+        if self.per_backend(&from.name, rule) {
             for setting in &settings {
                 self.add_cluster(setting.0.clone(), from, std::slice::from_ref(setting), Some(custom));
             }
@@ -478,7 +493,7 @@ impl Translation<'_> {
     fn add_cluster(
         &mut self,
         name: String,
-        from: &ObjectName,
+        from: &ObjectKey,
         settings: &[(String, &HttpBackendRef)],
         asks: Option<&[ExtensionResource]>,
     ) {
@@ -487,7 +502,7 @@ impl Translation<'_> {
         }
         let mut localities = Vec::new();
         for (setting, backend) in settings.iter().filter(|(_, backend)| !is_custom(&backend.object)) {
-            let addresses = self.world.endpoints(from, &backend.object).unwrap_or_default();
+            let addresses = self.world.endpoints(&from.name, &backend.object).unwrap_or_default();
             if addresses.is_empty() {
                 continue;
             }
@@ -522,7 +537,8 @@ impl Translation<'_> {
             dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
             ignore_health_on_host_removal: true,
             per_connection_buffer_limit_bytes: Some(UInt32Value { value: 32_768 }),
-            metadata: Some(metadata("HTTPRoute", from, "")),
+            metadata: Some(metadata(from.kind.as_str(), &from.name, "")),
+            typed_extension_protocol_options: http2_options(from.kind, settings),
             ..Default::default()
         };
         let mut cluster: Bytes = message.encode_to_vec().into();
@@ -582,7 +598,7 @@ impl Translation<'_> {
 
 /// A route in the intermediate representation: one for each hostname, rule and match.
 struct Entry<'a> {
-    route: ObjectName,
+    route: &'a ObjectKey,
     rule: &'a HttpRouteRule,
     at: usize,
     place: i64,
@@ -591,95 +607,14 @@ struct Entry<'a> {
     hostname: String,
 }
 
+/// `KIND/NAMESPACE/NAME`, the kind in small letters.
+fn lower(route: &ObjectKey) -> String {
+    format!("{}/{}/{}", route.kind.as_str().to_ascii_lowercase(), route.name.namespace, route.name.name)
+}
+
 fn gateway_name(gateway: &Gateway) -> ObjectName {
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     ObjectName::new(part(&gateway.metadata.namespace), part(&gateway.metadata.name))
-}
-
-/// `filter_metadata["envoy-gateway"]` with one resource.
-fn metadata(kind: &str, name: &ObjectName, section: &str) -> Metadata {
-    let mut object = vec![("kind", kind), ("name", &*name.name), ("namespace", &*name.namespace)];
-    if !section.is_empty() {
-        object.push(("sectionName", section));
-    }
-    let text = |text: &str| ProtobufValue { kind: Some(value::Kind::StringValue(text.to_owned())) };
-    let fields = object.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
-    let object = ProtobufValue { kind: Some(value::Kind::StructValue(Struct { fields })) };
-    let list = ProtobufValue { kind: Some(value::Kind::ListValue(ListValue { values: vec![object] })) };
-    let ours = Struct { fields: [("resources".to_owned(), list)].into() };
-    Metadata { filter_metadata: [("envoy-gateway".to_owned(), ours)].into(), ..Default::default() }
-}
-
-fn ads(timeout: Option<Duration>) -> Option<ConfigSource> {
-    Some(ConfigSource {
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-        resource_api_version: ApiVersion::V3 as i32,
-        initial_fetch_timeout: timeout,
-        ..Default::default()
-    })
-}
-
-fn socket(address: &str, port: u16) -> Address {
-    Address {
-        address: Some(address::Address::SocketAddress(SocketAddress {
-            address: address.to_owned(),
-            port_specifier: Some(PortSpecifier::PortValue(u32::from(port))),
-            ..Default::default()
-        })),
-    }
-}
-
-fn any<M: Message + Name>(message: &M) -> Any {
-    Any { type_url: M::type_url(), value: message.encode_to_vec().into() }
-}
-
-fn chain(listener: &IrListener<'_>, table: &str) -> FilterChain {
-    let https = listener.certificate.is_some();
-    let manager = HttpConnectionManager {
-        stat_prefix: format!("{}-{}", if https { "https" } else { "http" }, listener.port),
-        route_specifier: Some(RouteSpecifier::Rds(Rds {
-            config_source: ads(Some(Duration::default())),
-            route_config_name: table.to_owned(),
-        })),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router {
-                suppress_envoy_headers: true,
-                ..Default::default()
-            }))),
-            ..Default::default()
-        }],
-        merge_slashes: true,
-        normalize_path: Some(BoolValue { value: true }),
-        ..Default::default()
-    };
-    let filter = Filter {
-        name: "envoy.filters.network.http_connection_manager".to_owned(),
-        config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
-    };
-    let context = listener.certificate.as_ref().map(|secret| DownstreamTlsContext {
-        common_tls_context: Some(CommonTlsContext {
-            tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
-                name: secret.to_string(),
-                sds_config: ads(None),
-            }],
-            ..Default::default()
-        }),
-        ..Default::default()
-    });
-    FilterChain {
-        name: table.to_owned(),
-        filter_chain_match: https.then(|| FilterChainMatch {
-            server_names: listener.hostname.iter().map(|&name| name.to_owned()).collect(),
-            ..Default::default()
-        }),
-        filters: vec![filter],
-        transport_socket: context.map(|context| TransportSocket {
-            name: "envoy.transport_sockets.tls".to_owned(),
-            config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
-        }),
-        ..Default::default()
-    }
 }
 
 /// The name of a resource: field 1 of all of them.

@@ -4,15 +4,18 @@
 //!
 //! * `# Gateways: default/eg`: the Gateways of one configuration; several when they are merged;
 //! * `# Scheme: v2`: how the Envoy Gateway names things; v1 when it does not say;
+//! * `# Standalone: yes`: it has its objects from files;
 //! * `# Hooks: VirtualHost Translation`: which it asks; `Translation` when it does not say;
 //! * `# Left out: routes`: what is not part of the last hook's call;
-//! * `# Xds: 127.0.0.1:18000`: where its Envoys reach our xDS; nowhere when it does not say.
+//! * `# Xds: 127.0.0.1:18000`: where its Envoys reach our xDS; nowhere when it does not say;
+//! * `# Identity: system xds.example`: the namespace with the certificates by which they show whose they are, and the name in
+//!   our own; they need none when it does not say.
 
 use std::{fs, path::Path, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use tailscale_gateway::{
-    compile::{Compiler, Hosting, Settings, XdsAddress},
+    compile::{Compiler, Hosting, HostingIdentity, Settings, XdsAddress},
     extension::{Answer, Hook, Outcome, answer},
     model::ObjectName,
     pipeline::Pipeline,
@@ -45,6 +48,8 @@ pub struct Case {
     pub configuration: Configuration,
     /// Where its Envoys reach our xDS.
     pub xds: Option<XdsAddress>,
+    /// How they show there whose they are.
+    pub identity: Option<HostingIdentity>,
 }
 
 /// All cases, by name.
@@ -79,6 +84,7 @@ impl Case {
         if words("# Scheme:").is_some_and(|words| words == ["v2"]) {
             configuration.scheme = Scheme::V2;
         }
+        configuration.standalone = words("# Standalone:").is_some_and(|words| words == ["yes"]);
         if let Some(words) = words("# Hooks:") {
             let hook = |word: &String| {
                 let known = Hook::ALL.into_iter().find(|hook| hook.label() == *word);
@@ -93,6 +99,10 @@ impl Case {
             let (host, port) = words[0].rsplit_once(':').expect("HOST:PORT");
             XdsAddress { host: host.into(), port: port.parse().expect("a port") }
         });
+        let identity = words("# Identity:").map(|words| HostingIdentity {
+            namespace: words[0].as_str().into(),
+            server_name: words[1].as_str().into(),
+        });
         Self {
             path,
             input: input.to_owned(),
@@ -104,6 +114,7 @@ impl Case {
                 .collect(),
             configuration,
             xds,
+            identity,
             name,
         }
     }
@@ -123,7 +134,7 @@ impl Case {
             privileged_ports: false,
             in_cluster: false,
             trusted_authorities: Some(authorities.into()),
-            hosting: Some(Hosting { xds: self.xds.clone() }),
+            hosting: Some(Hosting { xds: self.xds.clone(), identity: self.identity.clone() }),
         };
         let cache = Arc::new(SnapshotCache::new());
         let mut pipeline = Pipeline::new(Compiler::new(settings), Arc::clone(&cache));

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     client::{self, Response},
+    clock,
     ports::Port,
     process::Process,
     tools::stdout,
@@ -33,6 +34,7 @@ pub struct Gateway {
     /// What `--source` is given.
     source: String,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     xds: Port,
     admin: Port,
     process: Process,
@@ -55,6 +57,15 @@ impl Gateway {
         Self::start_secure_in_cluster(kubeconfig, &[&["--xds-insecure"], flags].concat()).await
     }
 
+    /// The same, by a clock that is so many seconds wrong.
+    pub async fn start_in_cluster_at(clock: i64, kubeconfig: &Path, flags: &[&str]) -> Self {
+        let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
+        let fixed = ["--xds-insecure", "--kubeconfig", kubeconfig, "--extension-listen", "off"];
+        let gateway = Self::spawn("kubernetes".to_owned(), &[&fixed, flags].concat(), clock::wrong_by(clock));
+        gateway.ready().await;
+        gateway
+    }
+
     /// The same with mutual TLS, which is how it runs in a cluster.
     pub async fn start_secure_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
         let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
@@ -67,17 +78,17 @@ impl Gateway {
     }
 
     async fn start_on(source: String, flags: &[&str]) -> Self {
-        let gateway = Self::spawn(source, flags);
+        let gateway = Self::spawn(source, flags, Vec::new());
         gateway.ready().await;
         gateway
     }
 
-    fn spawn(source: String, flags: &[&str]) -> Self {
+    fn spawn(source: String, flags: &[&str], environment: Vec<(String, String)>) -> Self {
         let (xds, admin) = (Port::lease(), Port::lease());
         let told = |flag: &&str| flag.replace("{xds}", &xds.address().to_string());
         let flags: Vec<String> = flags.iter().map(told).collect();
-        let process = serve(&source, &flags, &xds, &admin);
-        Self { source, flags, xds, admin, process }
+        let process = serve(&source, &flags, &environment, &xds, &admin);
+        Self { source, flags, environment, xds, admin, process }
     }
 
     /// Waits until `/readyz` answers 200.
@@ -151,7 +162,7 @@ impl Gateway {
     /// Starts it again on the same ports after it has ended; returns when it is ready.
     pub async fn start_again(&mut self) {
         assert!(self.process.ended().is_some(), "the control plane still runs");
-        self.process = serve(&self.source, &self.flags, &self.xds, &self.admin);
+        self.process = serve(&self.source, &self.flags, &self.environment, &self.xds, &self.admin);
         self.ready().await;
     }
 
@@ -163,11 +174,11 @@ impl Gateway {
     }
 }
 
-fn serve(source: &str, flags: &[String], xds: &Port, admin: &Port) -> Process {
+fn serve(source: &str, flags: &[String], environment: &[(String, String)], xds: &Port, admin: &Port) -> Process {
     let mut command = command(&["serve", "--log-format", "json"]);
     command.arg("--source").arg(source);
     command.arg("--xds-listen").arg(xds.address().to_string());
     command.arg("--admin-listen").arg(admin.address().to_string());
-    command.args(flags);
+    command.args(flags).envs(environment.iter().map(|(key, value)| (key, value)));
     Process::spawn("the control plane", command)
 }

@@ -5,20 +5,27 @@
 #![allow(unreachable_pub, reason = "a module tree inside a test binary: nothing in it is reachable from outside")]
 #![allow(dead_code, reason = "a tool box: no test binary uses every tool")]
 
+pub mod alone;
 pub mod backend;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod envoy;
 pub mod envoy_gateway;
 pub mod extension_cases;
+pub mod extension_fuzz;
 pub mod gateway;
 pub mod golden;
 pub mod load;
 pub mod manifest_fuzz;
 pub mod manifests;
 pub mod mtls;
+pub mod namespace;
+pub mod pod;
 pub mod ports;
+pub mod preflight_cases;
 pub mod process;
+pub mod real_envoy_gateway;
 pub mod regex_cases;
 pub mod tls;
 pub mod tools;

@@ -140,22 +140,28 @@ impl Drop for Process {
 
 /// The command behind util-linux's `setpriv --pdeathsig KILL` where there is one. It replaces itself by the program, which
 /// so keeps the process id.
-fn dying_with_parent(command: Command) -> Command {
+pub(super) fn dying_with_parent(command: Command) -> Command {
     let Some(setpriv) = ["/usr/bin/setpriv", "/bin/setpriv"].into_iter().find(|path| Path::new(path).exists()) else {
         return command;
     };
-    let mut wrapped = Command::new(setpriv);
-    wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    let mut wrapper = Command::new(setpriv);
+    wrapper.args(["--pdeathsig", "KILL", "--"]);
+    wrapped(wrapper, command)
+}
+
+/// A command that is given another one after its own arguments, with the other's environment and folder.
+pub(super) fn wrapped(mut wrapper: Command, command: Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
     for (key, value) in command.get_envs() {
         match value {
-            Some(value) => wrapped.env(key, value),
-            None => wrapped.env_remove(key),
+            Some(value) => wrapper.env(key, value),
+            None => wrapper.env_remove(key),
         };
     }
     if let Some(folder) = command.get_current_dir() {
-        wrapped.current_dir(folder);
+        wrapper.current_dir(folder);
     }
-    wrapped
+    wrapper
 }
 
 /// Spawns on one thread that lasts as long as the test process: the kernel's "parent" that a child dies with is the thread

@@ -148,7 +148,7 @@ impl<'a> Model<'a> {
             trace,
             manners,
             is_delta,
-            options: Options { route_hold: HOLD, max_chunk: 1 << 20, names: Arc::new(NameSets::default()) },
+            options: Options { route_hold: HOLD, names: Arc::new(NameSets::default()), ..Options::default() },
             server: Server::Sotw(SotwStream::new(Scope::Aggregated, Options::default())),
             snapshot: Arc::default(),
             now: Instant::now(),
@@ -168,6 +168,9 @@ impl<'a> Model<'a> {
         };
         if model.choose(4) == 0 {
             model.options.max_chunk = 200;
+        }
+        if model.choose(4) == 0 {
+            model.options.removal_hold = HOLD / 2;
         }
         model
     }

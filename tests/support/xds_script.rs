@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # A comment.
-//! stream: delta                        delta, sotw or both; then `only TYPE`, `hold=2s`, `chunk=100` (bytes)
+//! stream: delta                        delta, sotw or both; then `only TYPE`, `hold=2s`, `removals=1s`, `chunk=100` (bytes)
 //! publish: Cluster a=1 -b; Route r=1(a b)    contents; what a route names; removals
 //! client: Cluster +a -b                subscribe, unsubscribe; `[a b]` is a state-of-the-world list, and is meant again
 //!                                      when a later line of the type leaves it out
@@ -93,6 +93,7 @@ impl Run {
         while let Some(word) = words.next() {
             match word.split_once('=') {
                 Some(("hold", time)) => options.route_hold = duration(time),
+                Some(("removals", time)) => options.removal_hold = duration(time),
                 Some(("chunk", size)) => options.max_chunk = size.parse().expect("a number of bytes"),
                 _ if word == "only" => scope = Scope::Only(type_named(words.next().expect("a type"))),
                 _ => panic!("{word}: no such setting"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tailscale_gateway::{
-    snapshot::{Resource, Segment, Snapshot, TypeUrl, ViewChange},
+    snapshot::{Clusters, Resource, Segment, Snapshot, TypeUrl, ViewChange},
     xds::Response,
 };
 use tailscale_gateway_proto::{
@@ -43,11 +43,11 @@ pub fn name_of(type_url: TypeUrl) -> &'static str {
 pub fn resource(type_url: TypeUrl, name: &str, content: &str, clusters: &[&str]) -> Arc<Resource> {
     let mut routes = BytesMut::new();
     prost::encoding::string::encode(15, &clusters.join(" "), &mut routes);
-    let segments = match clusters {
-        [] => Vec::new(),
-        some => vec![Segment::new(routes.freeze(), some.iter().map(|name| (*name).into()).collect())],
-    };
-    Arc::new(Resource::spliced(type_url, name, &format!("{name}={content}"), segments))
+    let tail = if clusters.is_empty() { Segment::default() } else { Segment::new(routes.freeze()) };
+    let mut named: Vec<Arc<str>> = clusters.iter().map(|name| (*name).into()).collect();
+    named.sort_unstable();
+    let named: Arc<dyn Clusters> = Arc::new(named);
+    Arc::new(Resource::spliced(type_url, name, &format!("{name}={content}"), tail, Some(named)))
 }
 
 /// The snapshot after one change.
@@ -98,8 +98,7 @@ impl Received {
 }
 
 fn bytes_of(response: &Response) -> Bytes {
-    let parts = response.body.parts();
-    let bytes: Bytes = parts.concat().into();
+    let bytes: Bytes = response.body.pieces().collect::<Vec<_>>().concat().into();
     assert_eq!(bytes.len(), response.body.len());
     bytes
 }

@@ -8,6 +8,7 @@ mod class;
 mod filter;
 mod gateway;
 mod grant;
+mod other_route;
 mod route;
 mod rules;
 
@@ -15,8 +16,9 @@ pub use class::*;
 pub use filter::*;
 pub use gateway::*;
 pub use grant::*;
+pub use other_route::*;
 pub use route::*;
-pub(super) use rules::{gateway_rules, route_rules};
+pub(super) use rules::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

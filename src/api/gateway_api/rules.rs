@@ -4,8 +4,9 @@
 //! field and what is wrong with it. Never judges what CEL does not: conflicts, references, what Envoy can do.
 
 use super::{
-    GatewayAddress, GatewaySpec, HttpPathModifier, HttpPathModifierType, HttpRouteFilter, HttpRouteFilterType,
-    HttpRouteMatch, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, Listener, ParentReference, PathMatchType, TlsMode,
+    GatewayAddress, GatewaySpec, GrpcRouteSpec, HttpPathModifier, HttpPathModifierType, HttpRouteFilter,
+    HttpRouteFilterType, HttpRouteMatch, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, Listener, ParentReference,
+    PassingRoute, PathMatchType, TlsMode,
 };
 
 /// A field's path and what is wrong with it.
@@ -124,6 +125,51 @@ pub(in super::super) fn route_rules(spec: &HttpRouteSpec) -> Vec<Violation> {
 }
 
 /// References to one parent each name a section, and each another one.
+/// What a GRPCRoute breaks.
+pub(in super::super) fn grpc_route_rules(spec: &GrpcRouteSpec) -> Vec<Violation> {
+    let mut broken = Vec::new();
+    parent_rules(&spec.parent_refs, &mut broken);
+    for (index, rule) in spec.rules.iter().enumerate() {
+        let path = format!("spec.rules[{index}]");
+        grpc_filter_rules(&rule.filters, &format!("{path}.filters"), &mut broken);
+        for (index, backend) in rule.backend_refs.iter().enumerate() {
+            let path = format!("{path}.backendRefs[{index}]");
+            needs_port(&backend.object, &path, &mut broken);
+            grpc_filter_rules(&backend.filters, &format!("{path}.filters"), &mut broken);
+        }
+    }
+    let matches: usize = spec.rules.iter().map(|rule| rule.matches.len()).sum();
+    if matches > MOST_MATCHES {
+        let message = format!("must have at most {MOST_MATCHES} matches in all rules together; they have {matches}");
+        broken.push(("spec.rules".to_owned(), message));
+    }
+    broken
+}
+
+fn grpc_filter_rules(filters: &[HttpRouteFilter], path: &str, broken: &mut Vec<Violation>) {
+    use HttpRouteFilterType as Type;
+    for (index, filter) in filters.iter().enumerate() {
+        let known =
+            [Type::RequestHeaderModifier, Type::ResponseHeaderModifier, Type::RequestMirror, Type::ExtensionRef];
+        if !known.contains(&filter.type_) {
+            let names = known.map(Type::as_str).join(", ");
+            broken.push((format!("{path}[{index}].type"), format!("must be one of {names} in a GRPCRoute")));
+        }
+    }
+}
+
+/// What a TLSRoute, TCPRoute or UDPRoute breaks.
+pub(in super::super) fn passing_route_rules(route: &PassingRoute) -> Vec<Violation> {
+    let mut broken = Vec::new();
+    parent_rules(&route.parent_refs, &mut broken);
+    for (index, rule) in route.rules.iter().enumerate() {
+        for (place, backend) in rule.backend_refs.iter().enumerate() {
+            needs_port(&backend.object, &format!("spec.rules[{index}].backendRefs[{place}]"), &mut broken);
+        }
+    }
+    broken
+}
+
 fn parent_rules(parents: &[ParentReference], broken: &mut Vec<Violation>) {
     let same_parent = |a: &ParentReference, b: &ParentReference| {
         (&a.group, &a.kind, &a.name, &a.namespace) == (&b.group, &b.kind, &b.name, &b.namespace)

@@ -17,6 +17,7 @@ mod parameters;
 mod proxy;
 mod proxy_group;
 mod reference;
+mod revision;
 mod route_policy;
 mod service;
 mod services;
@@ -35,6 +36,7 @@ pub use parameters::{
 pub use proxy::*;
 pub use proxy_group::*;
 pub use reference::*;
+pub use revision::*;
 pub use route_policy::*;
 pub use service::*;
 pub use services::*;

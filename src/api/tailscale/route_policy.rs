@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     super::{
@@ -33,6 +34,8 @@ use super::{
 #[serde(rename_all = "camelCase")]
 pub struct TailscaleRoutePolicySpec {
     /// Gateways, HTTPRoutes and TailscaleGateways whose requests the policy is about.
+    // An Envoy Gateway takes none of the policies behind one without targets.
+    #[schemars(length(min = 1))]
     pub target_refs: Vec<TargetReference>,
     /// Rules; for each request the first one that takes it counts.
     pub rules: Vec<PolicyRule>,
@@ -236,6 +239,10 @@ pub struct TailscaleRoutePolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::conditions")]
     pub conditions: Vec<Condition>,
+    /// What each controller, such as an Envoy Gateway, says about it for each Gateway. Never ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::revision::ancestors")]
+    pub ancestors: Vec<Value>,
     /// How it fares with each target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub applied_to: Vec<PolicyTargetStatus>,

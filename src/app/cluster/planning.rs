@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Planning {
     planner: Planner,
     plans: mpsc::UnboundedSender<Vec<PlanChange>>,
-    secrets: watch::Sender<ClientSecrets>,
+    secrets: Arc<watch::Sender<ClientSecrets>>,
     /// The Secret of each Gateway's Envoys.
     secret_of: BTreeMap<ObjectName, ObjectName>,
 }
@@ -28,7 +28,7 @@ impl Planning {
     pub(super) fn new(
         planner: Planner,
         plans: mpsc::UnboundedSender<Vec<PlanChange>>,
-        secrets: watch::Sender<ClientSecrets>,
+        secrets: Arc<watch::Sender<ClientSecrets>>,
     ) -> Self {
         Self { planner, plans, secrets, secret_of: BTreeMap::new() }
     }

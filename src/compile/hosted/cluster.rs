@@ -1,76 +1,64 @@
 //! Clusters for Envoys of other controllers, and how these Envoys ask us for what changes often.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use prost::Message;
 use tailscale_gateway_proto::{
     envoy::{
-        config::{
-            cluster::v3::{
-                Cluster,
-                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily},
-            },
-            core::v3::{
-                ApiConfigSource, ApiVersion, BackoffStrategy, ConfigSource, GrpcService, HeaderValue,
-                Http2ProtocolOptions, KeepaliveSettings, RetryPolicy,
-                api_config_source::ApiType,
-                config_source::ConfigSourceSpecifier,
-                grpc_service::{EnvoyGrpc, TargetSpecifier},
-            },
-            endpoint::v3::{
-                ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
-            },
+        config::core::v3::{
+            ApiConfigSource, ApiVersion, BackoffStrategy, ConfigSource, GrpcService, HeaderValue, RetryPolicy,
+            api_config_source::ApiType,
+            config_source::ConfigSourceSpecifier,
+            grpc_service::{EnvoyGrpc, TargetSpecifier},
         },
-        extensions::{
-            transport_sockets::tls::v3::SdsSecretConfig,
-            upstreams::http::v3::http_protocol_options::{
-                ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
-            },
-        },
+        extensions::transport_sockets::tls::v3::SdsSecretConfig,
     },
     google::protobuf::Duration,
 };
 
-use super::XdsAddress;
 use crate::{
     api::{TailscaleEndpoint, TailscaleEndpoints},
     compile::{
         OutputKey, Settings, World,
-        cluster::{self, EndpointTarget, Home, common, endpoint_target},
-        endpoints::socket_address,
+        cluster::{self, EndpointTarget, Home, endpoint_target_for},
         listener::from_ads,
     },
-    model::{AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, ObjectName, pointer_name},
-    snapshot::{HostedCluster, Pointer, Resource, TypeUrl},
+    model::{AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, ObjectName, Traffic, pointer_name},
+    snapshot::{HostedCluster, Resource, TypeUrl},
 };
 
 /// How long a cluster waits for its endpoints when it is new; then it is used without, and a listener that waits for it starts.
 /// Long enough for a name to be resolved and a connection to be made.
 const FIRST_FETCH: Duration = Duration { seconds: 5, nanos: 0 };
 
+/// The host that Envoys ask for. Else they would ask for the cluster's name, which has slashes in it and is none.
+const AUTHORITY: &str = "tailscale-gateway";
+
 /// A cluster for a Gateway's Envoys.
 pub(in crate::compile) fn cluster(
     settings: &Settings,
     gateway: &ObjectName,
     name: &ClusterName,
+    traffic: Traffic,
     world: &mut World<'_>,
 ) -> Option<Arc<HostedCluster>> {
-    let (endpoint, target) = read(name, world)?;
+    let endpoint = read(name, world)?;
+    let target = endpoint_target_for(&endpoint, traffic).ok()?;
     if target.tls() && settings.trusted_authorities.is_none() {
         return None;
     }
-    let xds = settings.hosting.as_ref().and_then(|hosting| hosting.xds.as_ref());
+    let points = world.output(&OutputKey::HostedPointer(gateway.clone())).pointer().is_some();
     let home = Home {
-        authorities: match xds {
-            Some(_) => SdsSecretConfig { name: AUTHORITIES.to_owned(), sds_config: Some(from_us(gateway)) },
-            None => SdsSecretConfig { name: FOREIGN_AUTHORITIES.to_owned(), sds_config: from_ads() },
+        authorities: match points {
+            true => SdsSecretConfig { name: AUTHORITIES.to_owned(), sds_config: Some(from_us(gateway)) },
+            false => SdsSecretConfig { name: FOREIGN_AUTHORITIES.to_owned(), sds_config: from_ads() },
         },
-        endpoints: xds.map(|_| from_us(gateway)),
+        endpoints: points.then(|| from_us(gateway)),
         endpoints_name_host: true,
     };
     let message = cluster::endpoint_cluster(name, &endpoint, &target, home);
-    let fetches_endpoints = xds.is_some() && target.plain_address().is_some();
-    let fetches_authorities = xds.is_some() && target.tls();
+    let fetches_endpoints = points && target.plain_address().is_some();
+    let fetches_authorities = points && target.tls();
     if fetches_endpoints {
         world.keep(OutputKey::HostedEndpoints(gateway.clone(), name.clone()));
     }
@@ -86,17 +74,22 @@ pub(in crate::compile) fn cluster(
 
 /// The endpoints of such a cluster, which its Envoys fetch from us.
 pub(in crate::compile) fn endpoints(name: &ClusterName, world: &mut World<'_>) -> Option<Arc<Resource>> {
-    let (_, target) = read(name, world)?;
+    let target = plain_target(&read(name, world)?)?;
     target.plain_address()?;
     let message = cluster::assignment(name, &target, true);
     Some(Arc::new(Resource::new(TypeUrl::Endpoints, name.to_string(), &message)))
 }
 
-fn read(name: &ClusterName, world: &mut World<'_>) -> Option<(TailscaleEndpoint, EndpointTarget)> {
+pub(super) fn read(name: &ClusterName, world: &mut World<'_>) -> Option<TailscaleEndpoint> {
     let ClusterName::Endpoint { endpoints, endpoint } = name else { return None };
     let object = world.object::<TailscaleEndpoints>(endpoints)?;
-    let endpoint = object.spec.endpoints.iter().find(|candidate| *candidate.name == **endpoint)?;
-    Some((endpoint.clone(), endpoint_target(endpoint).ok()?))
+    object.spec.endpoints.iter().find(|candidate| *candidate.name == **endpoint).cloned()
+}
+
+/// Where an endpoint is, without TLS: that is the same for all traffic that needs none.
+fn plain_target(endpoint: &TailscaleEndpoint) -> Option<EndpointTarget> {
+    let kinds = [Traffic::Passthrough, Traffic::Datagrams];
+    kinds.into_iter().find_map(|traffic| endpoint_target_for(endpoint, traffic).ok())
 }
 
 /// Where Envoys of a foreign Gateway fetch from us: a stream of their own, which says whose they are, since the other controller
@@ -104,6 +97,7 @@ fn read(name: &ClusterName, world: &mut World<'_>) -> Option<(TailscaleEndpoint,
 fn from_us(gateway: &ObjectName) -> ConfigSource {
     let grpc = EnvoyGrpc {
         cluster_name: pointer_name(gateway),
+        authority: AUTHORITY.to_owned(),
         retry_policy: Some(RetryPolicy {
             retry_back_off: Some(BackoffStrategy {
                 base_interval: Some(Duration { seconds: 0, nanos: 100_000_000 }),
@@ -130,43 +124,4 @@ fn from_us(gateway: &ObjectName) -> ConfigSource {
         resource_api_version: ApiVersion::V3 as i32,
         ..Default::default()
     }
-}
-
-/// The cluster that leads Envoys of a foreign Gateway to our xDS.
-pub(super) fn pointer(gateway: &ObjectName, xds: &XdsAddress) -> Pointer {
-    let name = pointer_name(gateway);
-    let http2 = Http2ProtocolOptions {
-        // A connection that is dead without a word would leave endpoints as they are for as long as TCP tries.
-        connection_keepalive: Some(KeepaliveSettings {
-            interval: Some(Duration { seconds: 30, nanos: 0 }),
-            timeout: Some(Duration { seconds: 5, nanos: 0 }),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let protocol = UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-        protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2)),
-    });
-    let discovery = if xds.host.parse::<IpAddr>().is_ok() { DiscoveryType::Static } else { DiscoveryType::StrictDns };
-    let message = Cluster {
-        name: name.clone(),
-        cluster_discovery_type: Some(ClusterDiscoveryType::Type(discovery as i32)),
-        dns_lookup_family: DnsLookupFamily::V4Preferred as i32,
-        load_assignment: Some(ClusterLoadAssignment {
-            cluster_name: name.clone(),
-            endpoints: vec![LocalityLbEndpoints {
-                lb_endpoints: vec![LbEndpoint {
-                    host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
-                        address: Some(socket_address(xds.host.to_string(), xds.port)),
-                        ..Default::default()
-                    })),
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }],
-            ..Default::default()
-        }),
-        ..common(protocol)
-    };
-    Pointer { name: name.into(), cluster: message.encode_to_vec().into(), secrets: Vec::new() }
 }

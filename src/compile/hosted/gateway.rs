@@ -12,14 +12,13 @@ use tailscale_gateway_proto::{
     google::protobuf::BoolValue,
 };
 
-use super::cluster::pointer;
 use crate::{
-    api::TailscaleEndpoints,
+    api::{Gateway, TailscaleEndpoints},
     compile::{
         GatewayListeners, ListenerSpec, OutputKey, Settings, World, cluster::endpoint_target, hostname,
         matching::MatchPrecedence, route::RouteEntry, scope::ScopedEndpoint, secret, table::endpoint_entry,
     },
-    model::{ClusterName, FOREIGN_AUTHORITIES, ObjectName},
+    model::{ClusterName, FOREIGN_AUTHORITIES, ObjectName, Traffic},
     snapshot::{HostedGateway, HostedListener, InjectedRoute},
 };
 
@@ -47,21 +46,23 @@ pub(in crate::compile) fn gateway(
     for scoped in &endpoints {
         let cluster = cluster_of(scoped);
         clusters.push(Arc::<str>::from(cluster.to_string()));
-        world.keep(OutputKey::HostedCluster(name.clone(), cluster));
+        world.keep(OutputKey::HostedCluster(name.clone(), cluster, Traffic::Http));
     }
     clusters.sort_unstable();
     clusters.dedup();
-    let hosting = settings.hosting.as_ref()?;
+    settings.hosting.as_ref()?;
+    let pointer = world.output(&OutputKey::HostedPointer(name.clone())).pointer();
     Some(Arc::new(HostedGateway {
         name: name.clone(),
+        uid: world.object::<Gateway>(name).and_then(|gateway| gateway.metadata.uid.as_deref().map(Into::into)),
         listeners: listeners.served().map(|spec| listener(name, &listeners, spec, &endpoints)).collect(),
         clusters: clusters.into(),
-        pointer: hosting.xds.as_ref().map(|xds| pointer(name, xds)),
-        authorities: match hosting.xds {
+        authorities: match &pointer {
             Some(_) => None,
             None => secret::authorities_message(settings, FOREIGN_AUTHORITIES)
                 .map(|message| (FOREIGN_AUTHORITIES.into(), message.encode_to_vec().into())),
         },
+        pointer,
     }))
 }
 

@@ -11,8 +11,12 @@ use prost::Message;
 use smallvec::SmallVec;
 use tailscale_gateway_proto::envoy::config::route::v3::weighted_cluster::{ClusterWeight, cluster_weight};
 
+use super::passing;
 use crate::{
-    api::{BackendObjectReference, HttpBackendRef, HttpRoute, HttpRouteRule},
+    api::{
+        BackendObjectReference, GrpcRoute, HttpBackendRef, HttpRoute, HttpRouteFilter, ParentReference, TcpRoute,
+        TlsRoute, UdpRoute,
+    },
     compile::{
         OutputKey, World,
         backend::Resolver,
@@ -23,20 +27,61 @@ use crate::{
         share,
     },
     model::{
-        ClusterName, Kind, ObjectKey, ObjectName, Reason, foreign_backend_name, foreign_mirror_name, foreign_part_name,
-        foreign_rule_name,
+        ClusterName, Kind, ObjectKey, ObjectName, Reason, Traffic, foreign_backend_name, foreign_mirror_name,
+        foreign_part_name, foreign_rule_name, hosted_cluster_key,
     },
     snapshot::{HostedRoute, HostedRule, HostedShare},
 };
 
 /// What of a route concerns us; nothing when no Gateway of another controller has it.
-pub(in crate::compile) fn route(name: &ObjectName, world: &mut World<'_>) -> Option<Arc<HostedRoute>> {
-    let key = ObjectKey::new(Kind::HttpRoute, name.clone());
-    let route = world.object::<HttpRoute>(name)?;
+pub(in crate::compile) fn route(key: &ObjectKey, world: &mut World<'_>) -> Option<Arc<HostedRoute>> {
+    let name = &key.name;
+    match key.kind {
+        Kind::GrpcRoute => {
+            let route = world.object::<GrpcRoute>(name)?;
+            let rules = route.spec.rules.iter().map(|rule| (&*rule.backend_refs, &*rule.filters));
+            compile(key, &route.spec.parent_refs, Traffic::Grpc, world, |compiler| compiler.rules(rules))
+        }
+        Kind::TlsRoute => {
+            let route = world.object::<TlsRoute>(name)?;
+            let route = &route.spec.passing;
+            let (traffic, mixed) = passing::of_tls_route(key, &route.parent_refs, world);
+            compile(key, &route.parent_refs, traffic, world, |compiler| compiler.passing(&route.rules, mixed))
+        }
+        Kind::TcpRoute => {
+            let route = world.object::<TcpRoute>(name)?;
+            let route = &route.spec.passing;
+            let rules = |compiler: &mut RouteCompiler<'_, '_>| compiler.passing(&route.rules, false);
+            compile(key, &route.parent_refs, Traffic::Connections, world, rules)
+        }
+        Kind::UdpRoute => {
+            let route = world.object::<UdpRoute>(name)?;
+            let route = &route.spec.passing;
+            let rules = |compiler: &mut RouteCompiler<'_, '_>| compiler.passing(&route.rules, false);
+            compile(key, &route.parent_refs, Traffic::Datagrams, world, rules)
+        }
+        _ => {
+            let route = world.object::<HttpRoute>(name)?;
+            let rules = route.spec.rules.iter().map(|rule| (&*rule.backend_refs, &*rule.filters));
+            compile(key, &route.spec.parent_refs, Traffic::Http, world, |compiler| compiler.rules(rules))
+        }
+    }
+}
+
+/// The rules and mirrors of a route, under the names of their clusters.
+pub(super) type Rules = Vec<(Arc<str>, Arc<HostedRule>)>;
+
+fn compile(
+    key: &ObjectKey,
+    parents: &[ParentReference],
+    traffic: Traffic,
+    world: &mut World<'_>,
+    rules: impl FnOnce(&mut RouteCompiler<'_, '_>) -> Rules,
+) -> Option<Arc<HostedRoute>> {
     let mut gateways = BTreeSet::new();
-    for parent in &route.spec.parent_refs {
+    for parent in parents {
         if Kind::find(&parent.group, &parent.kind) == Some(Kind::Gateway) {
-            let gateway = referred(&key, parent.namespace.as_deref(), &parent.name);
+            let gateway = referred(key, parent.namespace.as_deref(), &parent.name);
             if world.output(&OutputKey::Listeners(gateway.clone())).listeners().foreign {
                 gateways.insert(gateway);
             }
@@ -47,19 +92,15 @@ pub(in crate::compile) fn route(name: &ObjectName, world: &mut World<'_>) -> Opt
     }
     let gateways: Arc<[ObjectName]> = gateways.into_iter().collect();
     let mut compiler = RouteCompiler {
-        backends: Resolver { key: &key, world, named: BTreeMap::new() },
+        backends: Resolver { key, world, named: BTreeMap::new(), traffic },
         gateways: &gateways,
-        findings: Findings::new(&key),
+        findings: Findings::new(key),
     };
-    let mut rules = Vec::new();
-    for (place, rule) in route.spec.rules.iter().enumerate() {
-        rules.extend(compiler.rule(place, rule));
-        rules.extend(compiler.mirrors(place, rule));
-    }
+    let rules = rules(&mut compiler);
     let RouteCompiler { backends: Resolver { world, named, .. }, findings, .. } = compiler;
     for cluster in named.values() {
         for gateway in &*gateways {
-            world.keep(OutputKey::HostedCluster(gateway.clone(), cluster.clone()));
+            world.keep(OutputKey::HostedCluster(gateway.clone(), cluster.clone(), traffic));
         }
     }
     let problems = findings.into_problems();
@@ -67,14 +108,14 @@ pub(in crate::compile) fn route(name: &ObjectName, world: &mut World<'_>) -> Opt
 }
 
 /// Whether a reference is for us to resolve.
-fn is_ours(backend: &BackendObjectReference) -> bool {
+pub(super) fn is_ours(backend: &BackendObjectReference) -> bool {
     matches!(Kind::find(&backend.group, &backend.kind), Some(Kind::TailscaleEndpoints | Kind::TailscaleService))
 }
 
-struct RouteCompiler<'a, 'w> {
-    backends: Resolver<'a, 'w>,
-    gateways: &'a Arc<[ObjectName]>,
-    findings: Findings<'a>,
+pub(super) struct RouteCompiler<'a, 'w> {
+    pub(super) backends: Resolver<'a, 'w>,
+    pub(super) gateways: &'a Arc<[ObjectName]>,
+    pub(super) findings: Findings<'a>,
 }
 
 /// What a reference to a backend of ours comes to.
@@ -87,15 +128,25 @@ struct Part {
 }
 
 impl RouteCompiler<'_, '_> {
+    /// The rules and mirrors of a route of requests: backends and filters of each.
+    fn rules<'r>(&mut self, rules: impl Iterator<Item = (&'r [HttpBackendRef], &'r [HttpRouteFilter])>) -> Rules {
+        let mut made = Rules::new();
+        for (place, (backends, filters)) in rules.enumerate() {
+            made.extend(self.rule(place, backends));
+            made.extend(self.mirrors(place, filters));
+        }
+        made
+    }
+
     /// A rule, if it has a backend of ours, under the name of its cluster.
-    fn rule(&mut self, place: usize, rule: &HttpRouteRule) -> Option<(Arc<str>, Arc<HostedRule>)> {
-        if !rule.backend_refs.iter().any(|backend| is_ours(&backend.object)) {
+    fn rule(&mut self, place: usize, backends: &[HttpBackendRef]) -> Option<(Arc<str>, Arc<HostedRule>)> {
+        if !backends.iter().any(|backend| is_ours(&backend.object)) {
             return None;
         }
         let name = foreign_rule_name(self.backends.key, place);
         let mut others: u32 = 0;
         let mut parts = Vec::new();
-        for (at, backend) in rule.backend_refs.iter().enumerate() {
+        for (at, backend) in backends.iter().enumerate() {
             if !is_ours(&backend.object) {
                 others = others.saturating_add(backend.weight);
             } else if backend.weight > 0 {
@@ -123,6 +174,7 @@ impl RouteCompiler<'_, '_> {
             route: self.backends.key.clone(),
             gateways: Arc::clone(self.gateways),
             alone,
+            mixture: None,
             shares,
             others,
             factor,
@@ -152,7 +204,7 @@ impl RouteCompiler<'_, '_> {
         Part { place, weight: backend.weight, targets, filters: filters.unwrap_or_default() }
     }
 
-    fn resolve(&mut self, backend: &BackendObjectReference, field: &str) -> Vec<BackendTarget> {
+    pub(super) fn resolve(&mut self, backend: &BackendObjectReference, field: &str) -> Vec<BackendTarget> {
         match self.backends.resolve(backend, field) {
             Ok(resolved) => resolved.targets.into_iter().filter(|target| target.weight > 0).collect(),
             Err(problem) => {
@@ -179,7 +231,7 @@ impl RouteCompiler<'_, '_> {
             HostedShare {
                 place: part.place,
                 name: name.into(),
-                cluster: target.map(|target| Arc::clone(&target.cluster)),
+                cluster: target.map(|target| self.key_of(target)),
                 weight,
                 filters: rest.encode_to_vec().into(),
             }
@@ -197,10 +249,16 @@ impl RouteCompiler<'_, '_> {
         }
     }
 
+    /// What is made of a target's cluster.
+    pub(super) fn key_of(&self, target: &BackendTarget) -> Arc<str> {
+        let cluster = self.backends.named.get(&target.cluster).expect("what is resolved is named");
+        hosted_cluster_key(cluster, self.backends.traffic).into()
+    }
+
     /// The mirrors of a rule that lead to backends of ours, each under the name of its cluster.
-    fn mirrors(&mut self, place: usize, rule: &HttpRouteRule) -> Vec<(Arc<str>, Arc<HostedRule>)> {
-        let mut mirrors = Vec::new();
-        for (at, filter) in rule.filters.iter().enumerate() {
+    fn mirrors(&mut self, place: usize, filters: &[HttpRouteFilter]) -> Rules {
+        let mut mirrors = Rules::new();
+        for (at, filter) in filters.iter().enumerate() {
             let Some(mirror) = filter.request_mirror.as_ref().filter(|mirror| is_ours(&mirror.backend_ref)) else {
                 continue;
             };
@@ -210,7 +268,8 @@ impl RouteCompiler<'_, '_> {
             let rule = HostedRule {
                 route: self.backends.key.clone(),
                 gateways: Arc::clone(self.gateways),
-                alone: Some(target.cluster),
+                alone: Some(self.key_of(&target)),
+                mixture: None,
                 shares: Vec::new(),
                 others: 0,
                 factor: 1,

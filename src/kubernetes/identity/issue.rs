@@ -1,7 +1,7 @@
 //! What the replica that leads writes: the Secret with our authorities, and the Secrets of Gateways' Envoys.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::Future,
     sync::Arc,
     time::Duration,
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -36,7 +36,7 @@ use crate::{
     },
     kubernetes::{FIELD_MANAGER, Leadership},
     metrics::Metrics,
-    model::ObjectName,
+    model::{COMPONENT_LABEL, HOSTED_COMPONENT, ObjectName},
 };
 
 /// Writes that are under way at once, at most.
@@ -130,6 +130,9 @@ impl Issuer {
                 checked.retain(|secret, _| wanted.contains_key(secret));
                 self.keep_clients(&wanted, trust, &mut store, &mut checked).await;
                 next = checked.values().map(|one| one.until).fold(next, Instant::min);
+                if !self.delete_unwanted(&wanted, &mut store).await {
+                    next = next.min(Instant::now() + RETRY);
+                }
                 self.tell(&checked);
             }
             tokio::select! {
@@ -267,6 +270,28 @@ impl Issuer {
         }
     }
 
+    /// Deletes the Secrets for other controllers' Gateways that nobody wants any more; whether that worked.
+    async fn delete_unwanted(&self, wanted: &ClientSecrets, store: &mut Store) -> bool {
+        let unwanted: Vec<ObjectName> =
+            store.hosted.iter().filter(|secret| !wanted.contains_key(*secret)).cloned().collect();
+        let mut all = true;
+        for secret in unwanted.into_iter().filter(|secret| *secret.namespace == *self.config.namespace) {
+            let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace);
+            match timely(api.delete(&secret.name, &DeleteParams::background())).await {
+                Ok(_) => tracing::info!(%secret, "a certificate that nobody needs any more was deleted"),
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    tracing::warn!(%secret, %error, "a certificate that nobody needs any more can not be deleted");
+                    all = false;
+                    continue;
+                }
+            }
+            store.hosted.remove(&secret);
+            store.secrets.remove(&secret);
+        }
+        all
+    }
+
     /// Looks at the Secret of a Gateway's Envoys, and writes it if that is due.
     async fn keep_client(
         &self,
@@ -393,6 +418,8 @@ struct Store {
     secrets: BTreeMap<ObjectName, SecretData>,
     /// Those that a list that has begun has shown so far.
     listed: BTreeMap<ObjectName, SecretData>,
+    /// Those of them that are there for other controllers' Gateways.
+    hosted: BTreeSet<ObjectName>,
     is_complete: bool,
 }
 
@@ -400,18 +427,39 @@ impl Store {
     async fn take(&mut self, event: Result<Event<Secret>, watcher::Error>) {
         match event {
             Ok(Event::Init) => self.listed.clear(),
-            Ok(Event::InitApply(secret)) => drop(self.listed.insert(name_of(&secret), data_of(secret))),
+            Ok(Event::InitApply(secret)) => {
+                self.sort(&secret);
+                self.listed.insert(name_of(&secret), data_of(secret));
+            }
             Ok(Event::InitDone) => {
                 self.secrets = std::mem::take(&mut self.listed);
+                self.hosted.retain(|secret| self.secrets.contains_key(secret));
                 self.is_complete = true;
             }
-            Ok(Event::Apply(secret)) => drop(self.secrets.insert(name_of(&secret), data_of(secret))),
-            Ok(Event::Delete(secret)) => drop(self.secrets.remove(&name_of(&secret))),
+            Ok(Event::Apply(secret)) => {
+                self.sort(&secret);
+                self.secrets.insert(name_of(&secret), data_of(secret));
+            }
+            Ok(Event::Delete(secret)) => {
+                self.hosted.remove(&name_of(&secret));
+                self.secrets.remove(&name_of(&secret));
+            }
             Err(error) => {
                 tracing::warn!(%error, "the Secrets of Gateways' Envoys can not be watched");
                 time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+impl Store {
+    fn sort(&mut self, secret: &Secret) {
+        let labels = secret.metadata.labels.as_ref();
+        let component = labels.and_then(|labels| labels.get(COMPONENT_LABEL)).map(String::as_str);
+        match component == Some(HOSTED_COMPONENT) {
+            true => self.hosted.insert(name_of(secret)),
+            false => self.hosted.remove(&name_of(secret)),
+        };
     }
 }
 

@@ -1,4 +1,4 @@
-//! Secrets and ConfigMaps: only metadata is watched, and what some output reads is fetched one by one.
+//! Kinds on demand, which are Secrets: only metadata is watched, and what some output reads is fetched one by one.
 //!
 //! Never holds the contents of an object that nothing refers to.
 

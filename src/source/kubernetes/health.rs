@@ -55,7 +55,8 @@ pub struct Health(Arc<watch::Sender<KindStates>>);
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Kind::ALL.map(|kind| (kind, KindState::Waiting)).into())))
+        let followed = Kind::ALL.into_iter().filter(|kind| kind.is_followed());
+        Self(Arc::new(watch::Sender::new(followed.map(|kind| (kind, KindState::Waiting)).collect())))
     }
 }
 

@@ -46,11 +46,13 @@ pub(super) fn interpret(kind: Kind, object: DynamicObject) -> Interpreted {
         _ => Map::new(),
     };
     let status = if kind == Kind::Service { None } else { fields.remove("status") };
-    let observed = kind.has_our_status().then(|| Observed {
+    let mut observed = kind.has_our_status().then(|| Observed {
         uid: metadata.uid.clone().unwrap_or_default(),
         resource_version: metadata.resource_version.clone().unwrap_or_default(),
         finalizers: metadata.finalizers.clone().unwrap_or_default(),
+        generation: metadata.generation.unwrap_or_default(),
         status: status.unwrap_or_default(),
+        refused: Vec::new(),
     });
     metadata.managed_fields = None;
     metadata.resource_version = None;
@@ -65,5 +67,8 @@ pub(super) fn interpret(kind: Kind, object: DynamicObject) -> Interpreted {
     }
     fields.insert("metadata".to_owned(), serde_json::to_value(metadata).expect("metadata has string keys"));
     let Parsed { object, findings } = api::parse(kind, Value::Object(fields));
+    if let (Some(observed), None) = (&mut observed, &object) {
+        observed.refused.clone_from(&findings);
+    }
     Interpreted { key, object, observed, findings }
 }

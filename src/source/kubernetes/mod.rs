@@ -1,4 +1,4 @@
-//! Objects from a Kubernetes API server: a watch for each kind, and of Secrets and ConfigMaps only what is read.
+//! Objects from a Kubernetes API server: a watch for each kind, and of Secrets only what is read.
 //!
 //! Lists come in pages and apply as one change set, also after an outage. A kind whose CRD is not installed, or that this
 //! program may not read, is reported by name and looked for again; it stops nothing else. Never writes anything.
@@ -69,7 +69,8 @@ impl KubernetesSource {
         let (sender, updates) = mpsc::channel(BACKLOG);
         let mut tasks = JoinSet::new();
         let mut wanted = Vec::new();
-        for kind in Kind::ALL {
+        let followed = || Kind::ALL.into_iter().filter(|kind| kind.is_followed());
+        for kind in followed() {
             if kind.is_on_demand() {
                 let (want, wants) = tokio::sync::watch::channel(BTreeSet::new());
                 wanted.push((kind, want));
@@ -79,7 +80,7 @@ impl KubernetesSource {
             }
         }
         let mut source = Self { updates, wanted, answered: BTreeSet::new(), _tasks: tasks };
-        let mut missing: BTreeSet<Kind> = Kind::ALL.into_iter().collect();
+        let mut missing: BTreeSet<Kind> = followed().collect();
         let mut first = ClusterUpdate::default();
         while !missing.is_empty() {
             let Some(from) = source.updates.recv().await else { break };

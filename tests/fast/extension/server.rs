@@ -226,6 +226,21 @@ async fn what_is_no_call_is_refused_with_the_status_that_says_why() {
 }
 
 #[tokio::test]
+async fn a_call_that_says_it_is_larger_than_256_mib_is_refused_before_it_arrives() {
+    let port = Port::lease();
+    let server = Server::start(Bound::tcp(port.address()).unwrap(), ServerOptions::default());
+    let mut client = connect_tcp(&port).await;
+    let said = |len: u32| Bytes::from([&[0][..], &len.to_be_bytes()].concat());
+    for hook in Hook::ALL {
+        assert_eq!(ask(&mut client, &path(hook), said((256 << 20) + 1)).await.grpc.as_deref(), Some("8"), "{hook:?}");
+        // So much is read, if it comes.
+        assert_eq!(ask(&mut client, &path(hook), said(256 << 20)).await.grpc.as_deref(), Some("3"), "{hook:?}");
+        assert_eq!(server.calls.errors()[&hook].error, "the call ended inside its message");
+    }
+    assert_eq!(call(&mut client, Hook::Translate, b"").await.grpc.as_deref(), Some("0"));
+}
+
+#[tokio::test]
 async fn an_answer_that_takes_too_long_is_the_input_unchanged() {
     let port = Port::lease();
     let options = ServerOptions { patience: Duration::ZERO, ..ServerOptions::default() };

@@ -171,6 +171,26 @@ fn a_request_cut_off_anywhere_is_refused_or_given_back() {
 }
 
 #[test]
+fn however_deep_messages_are_nested_they_come_back_or_are_refused() {
+    let hosted = hosted();
+    // A message in a message, and so on: nobody looks deeper than has a meaning.
+    let mut nested = Bytes::from_static(b"\x08\x01");
+    for number in [1, 2, 3, 4, 5, 24, 25, 36].into_iter().cycle().take(10_000) {
+        nested = delimited(number, &nested);
+    }
+    // Groups have to be gone through to find their ends: so many are refused, as protobuf's own readers do.
+    let groups = |depth: usize| Bytes::from([vec![0x0b; depth], vec![0x0c; depth]].concat());
+    for hook in Hook::ALL {
+        let request = delimited(1, &nested);
+        let (response, _) = respond_or_echo(hook, &request, &hosted);
+        assert_eq!(response, echo(hook, &request).unwrap().apply(request.clone()).concat(), "{hook:?}");
+        assert!(answer(hook, &groups(100), &hosted, &|| false).is_ok(), "{hook:?}");
+        assert!(answer(hook, &groups(101), &hosted, &|| false).is_err(), "{hook:?}");
+        assert!(answer(hook, &groups(1_000_000), &hosted, &|| false).is_err(), "{hook:?}");
+    }
+}
+
+#[test]
 fn a_resource_that_is_broken_inside_makes_the_answer_an_echo() {
     let (_, request, hosted) = requests().into_iter().find(|(case, ..)| case.name == "custom-backends.yaml").unwrap();
     let mut message = PostTranslateModifyRequest::decode(request).unwrap();
