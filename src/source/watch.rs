@@ -253,6 +253,8 @@ impl Tree {
         }
         match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_symlink() || metadata.is_dir() => Touch::Tree,
+            // A socket or a pipe: looking at the tree says so, and never opens it.
+            Ok(metadata) if !metadata.is_file() && is_manifest(name) => Touch::Tree,
             _ if is_manifest(name) => Touch::File(folder.join(name)),
             _ => Touch::Nothing,
         }

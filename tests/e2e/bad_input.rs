@@ -116,7 +116,7 @@ async fn a_folder_with_all_kinds_of_rubbish_serves_its_good_part_and_each_bad_pa
     symlink(inside("loop.yaml"), inside("loop.yaml")).expect("a link can be made");
     symlink("/nonexistent", inside("lost.yaml")).expect("a link can be made");
     fs::create_dir(inside("folder.yaml")).expect("a folder can be made");
-    // What is no file is passed over, and nobody waits for what might come out of it.
+    // What is no file is told, and nobody waits for what might come out of it.
     assert!(Command::new("mkfifo").arg(inside("pipe.yaml")).status().is_ok_and(|status| status.success()));
 
     // The good parts of bad files are served, what was good before is too, and what changes now arrives.
@@ -135,7 +135,7 @@ async fn a_folder_with_all_kinds_of_rubbish_serves_its_good_part_and_each_bad_pa
     for (name, part, _) in &text {
         assert!(about(name).iter().any(|line| line.contains(part)), "{name}: {part}: {:#?}\n{said}", about(name));
     }
-    for name in ["huge.yaml", "loop.yaml", "lost.yaml"] {
+    for name in ["huge.yaml", "loop.yaml", "lost.yaml", "pipe.yaml"] {
         assert!(!about(name).is_empty(), "{name}: {said}");
     }
     for name in

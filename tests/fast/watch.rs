@@ -133,6 +133,12 @@ async fn a_socket_that_is_named_like_a_manifest_is_a_problem_until_a_file_takes_
     assert_eq!(watched.problems, [format!("b.yaml: {neither}"), format!("c.yaml: {neither}")]);
     replace(&root.join("b.yaml"), &namespace("b", "1"));
     watched.until("the file is read", |watched| watched.says() == "a=1 b=1" && watched.problems.is_empty()).await;
+    // One that comes later is told as well.
+    let _later = UnixListener::bind(root.join("d.yaml")).expect("bound");
+    let told = [format!("d.yaml: {neither}")];
+    watched.until("it is told", |watched| watched.says() == "a=1 b=1" && watched.problems == told).await;
+    std::fs::remove_file(root.join("d.yaml")).expect("removed");
+    watched.until("it is gone", |watched| watched.says() == "a=1 b=1" && watched.problems.is_empty()).await;
 }
 
 #[tokio::test]
