@@ -10,17 +10,22 @@ use kube::{
 use serde_json::Value;
 
 use super::FIELD_MANAGER;
-use crate::model::{ObjectKey, Report, Severity};
+use crate::model::{ObjectKey, Report, Severity, shortened};
 
 /// Of one status at most; the rest stands in the conditions.
 const AT_ONCE: usize = 5;
+
+/// How many bytes an API server takes as the note of an Event (`NoteLengthLimit` of its validation of `events.k8s.io/v1`).
+const NOTE: usize = 1024;
+/// What stands at the end of a note that has more to say.
+const MORE: &str = "… (more in the conditions)";
 
 /// What is new in a status: errors that it did not name before, and that the Envoys have taken a Gateway's configuration.
 pub(super) fn news(report: &Report, before: &Value, after: &Value) -> Vec<Event> {
     let event = |type_, reason: &str, note: String| Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(note),
+        note: Some(shortened(note, NOTE, MORE)),
         action: "Reconcile".to_owned(),
         secondary: None,
     };

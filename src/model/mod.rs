@@ -8,6 +8,7 @@ mod name;
 mod problem;
 mod report;
 mod revision;
+mod shortened;
 
 pub use infrastructure::{
     APPLIED_ANNOTATION, COMPONENT, COMPONENT_LABEL, GATEWAY_NAME_LABEL, HOSTED_COMPONENT, MANAGED_BY, MANAGED_BY_LABEL,
@@ -27,3 +28,4 @@ pub use report::{
     Programmed, Report, RouteReport, TargetDetails,
 };
 pub use revision::GatewayRevision;
+pub use shortened::shortened;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::fields::fields;
 use crate::model::{
     ClassReport, Details, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectReport, ParentReport, ParentTarget,
-    Problem, Programmed, Reason, Report, RouteReport, Severity,
+    Problem, Programmed, Reason, Report, RouteReport, Severity, shortened,
 };
 
 /// Whether a condition holds.
@@ -118,8 +118,13 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
 /// Makes the conditions of one generation.
 struct Maker(i64);
 
+/// The longest message of a condition, in bytes. An API server takes 32 768 characters (`metav1.Condition`), but a route may
+/// have two conditions for each of 32 Gateways, and all of them together have to fit into one object.
+const MESSAGE: usize = 4096;
+
 impl Maker {
     fn make(&self, type_: &'static str, status: ConditionStatus, reason: &'static str, message: String) -> Condition {
+        let message = shortened(message, MESSAGE, "…");
         Condition { type_, status, reason, message, observed_generation: self.0 }
     }
 
@@ -144,15 +149,19 @@ fn reason_of(problem: &Problem) -> &'static str {
     }
 }
 
+/// As many problems as fit, and how many more there are.
 fn words(problems: &[&Problem]) -> String {
-    let words: Vec<String> = problems
-        .iter()
-        .map(|problem| match problem.field.as_str() {
-            "" => problem.message.clone(),
-            field => format!("{field}: {}", problem.message),
-        })
-        .collect();
-    words.join("; ")
+    let mut words = String::new();
+    for (at, problem) in problems.iter().enumerate() {
+        let (separator, colon) = (if at == 0 { "" } else { "; " }, if problem.field.is_empty() { "" } else { ": " });
+        let next = format!("{separator}{}{colon}{}", problem.field, problem.message);
+        // Room for what is said in place of the rest.
+        if at > 0 && words.len() + next.len() + 32 > MESSAGE {
+            return format!("{words}; and {} more", problems.len() - at);
+        }
+        words.push_str(&next);
+    }
+    words
 }
 
 fn with_reason<'a>(problems: &'a [Problem], reasons: &[Reason]) -> Vec<&'a Problem> {
@@ -441,4 +450,27 @@ pub(super) fn conditions_json(conditions: &[Condition]) -> Value {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ObjectName;
+
+    #[test]
+    fn a_message_names_as_many_problems_as_fit_and_counts_the_others() {
+        let object = ObjectKey::new(Kind::HttpRoute, ObjectName::new("a", "b"));
+        let problem = |length| Problem::new(object.clone(), "spec", Reason::InvalidParameters, "x".repeat(length));
+        let problems: Vec<Problem> = (0..100).map(|_| problem(100)).collect();
+        let few = words(&problems.iter().take(2).collect::<Vec<_>>());
+        assert_eq!(few, format!("spec: {0}; spec: {0}", "x".repeat(100)));
+        let many = words(&problems.iter().collect::<Vec<_>>());
+        let (named, rest) = many.split_once("; and ").expect("the others are counted");
+        let rest: usize = rest.strip_suffix(" more").expect("that is the end").parse().expect("a number");
+        assert_eq!(named.split("; ").count() + rest, 100);
+        assert!(many.len() <= MESSAGE && many.len() > MESSAGE - 200, "{}", many.len());
+        // One alone is cut.
+        let long = Maker(1).unless("Accepted", "Accepted", &[&problem(10_000), &problem(1)]);
+        assert!(long.message.len() == MESSAGE && long.message.ends_with('…'), "{}", long.message.len());
+    }
 }
