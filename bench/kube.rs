@@ -89,7 +89,10 @@ spec:
         );
         cluster.apply(&objects).await;
         let control = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
-        let envoy = Envoy::start(Version::Latest, &control.bootstrap("default/web", &admin, &[])).await;
+        // As in the pods that are provisioned.
+        let arguments = ["--ignore-unknown-dynamic-fields"];
+        let bootstrap = control.bootstrap("default/web", &admin, &[]);
+        let envoy = Envoy::start_with(Version::Latest, &bootstrap, &arguments).await;
         envoy.ready().await;
         let resource = ApiResource {
             group: "gateway.networking.k8s.io".to_owned(),

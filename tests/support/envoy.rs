@@ -65,12 +65,20 @@ impl Envoy {
     /// # Panics
     /// When it does not start.
     pub async fn start(version: Version, bootstrap: &str) -> Self {
+        Self::start_with(version, bootstrap, &[]).await
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_with(version: Version, bootstrap: &str, arguments: &[&str]) -> Self {
         let files = TempDir::with_prefix("envoy-").expect("a temporary folder can be made");
         let config = files.path().join("bootstrap.yaml");
         fs::write(&config, bootstrap).expect("the temporary folder can be written");
         let mut command = Command::new(version.program());
         command.arg("--config-path").arg(config);
-        command.args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"]);
+        command.args(["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning"]).args(arguments);
         Self::run(version, command, admin_address(bootstrap), files).await
     }
 
