@@ -19,6 +19,7 @@ pub mod node;
 mod order;
 pub mod registry;
 pub mod server;
+mod small_frames;
 mod sotw;
 mod state;
 mod status;

@@ -36,6 +36,7 @@ use super::{
     conversation::{Connection, Delta, Sotw, Speaks, converse},
     csds::Csds,
     registry::Registry,
+    small_frames::SmallFrames,
     tls::{Accepted, HandshakeFailure, Tls},
     wire::ControlPlane,
 };
@@ -249,7 +250,7 @@ async fn serve_connection(
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(None)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(SmallFrames::new(stream)), service);
     let share = share_of_one();
     let time_to_go = async {
         let age = async {

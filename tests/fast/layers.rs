@@ -124,7 +124,8 @@ const PURE: &[&str] = &[
 ];
 
 /// What of `xds` meets the network, the clock or the metrics; the rest is state machines.
-const XDS_IO: &[&str] = &["xds::server", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
+const XDS_IO: &[&str] =
+    &["xds::server", "xds::small_frames", "xds::tls", "xds::conversation", "xds::frames", "xds::registry", "xds::csds"];
 
 /// What of `extension` does; the rest are the hooks.
 const EXTENSION_IO: &[&str] = &[
