@@ -25,7 +25,7 @@ use crate::{
     extension::Calls,
     metrics::Metrics,
     pipeline::Reports,
-    snapshot::{Hosted, SnapshotCache},
+    snapshot::{PublishedHosted, SnapshotCache},
     xds::Registry,
 };
 
@@ -46,7 +46,7 @@ pub struct Admin {
     /// What was found about each object.
     pub reports: Arc<ArcSwap<Reports>>,
     /// What is put into configurations of other controllers.
-    pub hosted: Arc<ArcSwap<Hosted>>,
+    pub hosted: Arc<PublishedHosted>,
     /// Who asked for that.
     pub calls: Arc<Calls>,
 }

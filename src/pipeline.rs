@@ -17,7 +17,7 @@ use crate::{
     compile::{Compiler, Made, OutputKey},
     metrics::Metrics,
     model::{ObjectKey, ObjectName, Problem, Reason, Report, Severity},
-    snapshot::{Hosted, HostedChange, HostedRoute, SnapshotCache, TypeUrl, ViewChange},
+    snapshot::{Hosted, HostedChange, HostedRoute, PublishedHosted, SnapshotCache, TypeUrl, ViewChange},
     store::{Change, Commit, Engine},
 };
 
@@ -36,7 +36,7 @@ pub struct Pipeline {
     cache: Arc<SnapshotCache>,
     reports: Reports,
     published: Arc<ArcSwap<Reports>>,
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
     /// How many problems there are, by reason.
     counts: BTreeMap<Reason, usize>,
 }
@@ -95,7 +95,7 @@ impl Pipeline {
     }
 
     /// What is put into configurations of other controllers, for readers in other tasks, renewed with every commit.
-    pub fn published_hosted(&self) -> Arc<ArcSwap<Hosted>> {
+    pub fn published_hosted(&self) -> Arc<PublishedHosted> {
         Arc::clone(&self.hosted)
     }
 
@@ -136,7 +136,8 @@ impl Pipeline {
             applied.gateways.push(gateway);
         }
         // After the snapshots: what a hook puts in may point at what is served.
-        if let Some(hosted) = hosted {
+        if let Some(mut hosted) = hosted {
+            hosted.remember(&applied.hosted);
             self.hosted.store(Arc::new(hosted));
         }
         if reported {

@@ -23,7 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clap::Parser;
 use prost::Message;
@@ -31,7 +30,7 @@ use serde_json::json;
 use tailscale_gateway::{
     extension::{Bound, Calls, ServerOptions, serve},
     metrics::Metrics,
-    snapshot::{Hosted, SnapshotCache},
+    snapshot::{Hosted, PublishedHosted, SnapshotCache},
 };
 use tailscale_gateway_proto::envoy_gateway::{PostTranslateModifyRequest, PostTranslateModifyResponse};
 use tokio::runtime::Runtime;
@@ -144,7 +143,7 @@ fn start(runtime: &Runtime, hosted: Hosted) -> Result<(SocketAddr, Arc<Calls>)> 
     let address = port.address();
     let calls = Arc::new(Calls::default());
     let metrics = Arc::new(Metrics::new(Arc::new(SnapshotCache::new())));
-    let hosted = Arc::new(ArcSwap::from_pointee(hosted));
+    let hosted = Arc::new(PublishedHosted::new(Arc::new(hosted)));
     let bound = runtime.block_on(async { Bound::tcp(address) })?;
     let server = serve(bound, hosted, metrics, Arc::clone(&calls), ServerOptions::default(), std::future::pending());
     runtime.spawn(async move {

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
-use arc_swap::ArcSwap;
 use tokio::{
     sync::{mpsc, watch},
     task::{self, JoinHandle},
@@ -17,7 +16,7 @@ use crate::{
     model::ObjectName,
     pipeline::Applied,
     security::{self, ExtensionFiles},
-    snapshot::Hosted,
+    snapshot::PublishedHosted,
 };
 
 /// The extension server before there is anything to say.
@@ -44,12 +43,12 @@ pub(super) struct FolderOfRevisions {
 #[derive(Clone)]
 pub(super) struct RevisionTeller {
     pub(super) news: mpsc::UnboundedSender<RevisionNews>,
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
 }
 
 impl RevisionTeller {
     /// Tells what `hosted` says, and whatever else.
-    pub(super) fn new(news: mpsc::UnboundedSender<RevisionNews>, hosted: Arc<ArcSwap<Hosted>>) -> Self {
+    pub(super) fn new(news: mpsc::UnboundedSender<RevisionNews>, hosted: Arc<PublishedHosted>) -> Self {
         Self { news, hosted }
     }
 
@@ -94,7 +93,7 @@ impl FolderOfRevisions {
 
     /// Keeps its files as they should be. To be told of the first compilation before anything else: what nobody wants then is
     /// removed.
-    pub(super) fn start(self, hosted: Arc<ArcSwap<Hosted>>, first: &Applied, metrics: Arc<Metrics>) -> RevisionTeller {
+    pub(super) fn start(self, hosted: Arc<PublishedHosted>, first: &Applied, metrics: Arc<Metrics>) -> RevisionTeller {
         let (news, heard) = mpsc::unbounded_channel();
         let teller = RevisionTeller::new(news, hosted);
         for (gateway, found) in self.found {
@@ -150,7 +149,7 @@ impl Extension {
     }
 
     /// Opens the port.
-    pub(super) fn start(self, serving: &Serving, hosted: Arc<ArcSwap<Hosted>>) -> JoinHandle<io::Result<()>> {
+    pub(super) fn start(self, serving: &Serving, hosted: Arc<PublishedHosted>) -> JoinHandle<io::Result<()>> {
         if let Some(files) = self.files {
             task::spawn(files.follow());
         }

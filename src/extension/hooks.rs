@@ -12,7 +12,7 @@ use super::{
     translate, virtual_host,
 };
 use crate::{
-    model::ObjectName,
+    model::{GatewayRevision, ObjectName},
     snapshot::{Hosted, HostedGateway, HostedRule},
 };
 
@@ -113,6 +113,16 @@ pub fn answer(hook: Hook, request: &[u8], hosted: &Hosted, stop: &dyn Fn() -> bo
         Err(Stopped::Malformed(at)) => (reply(hook, request)?, Outcome::Unreadable(at)),
     };
     Ok(Answer { edits, outcome, gateways })
+}
+
+/// The Gateways of which whoever asks has seen a revision that is not known here: another replica has compiled what this one
+/// has not, and made an Envoy Gateway ask for it. It would not ask again for what it is told now.
+pub fn behind(hook: Hook, request: &[u8], hosted: &Hosted) -> Vec<(ObjectName, GatewayRevision)> {
+    if hook != Hook::Translate {
+        return Vec::new();
+    }
+    let seen = translate::revisions(request).into_iter();
+    seen.filter(|(gateway, revision)| hosted.is_behind(gateway, revision)).collect()
 }
 
 /// The answer that changes nothing.

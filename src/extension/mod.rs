@@ -2,8 +2,8 @@
 //! answers, which put tailnet routes and clusters in.
 //!
 //! [`hooks`] and what it uses are pure: a message and what the pipeline last published go in, changes to the message come out.
-//! [`server`] is the IO. A handler takes no lock that a writer holds and waits for nobody. [`revisions`] have an Envoy Gateway ask
-//! again.
+//! [`server`] is the IO. A handler takes no lock that a writer holds, and waits for nobody unless an Envoy Gateway knows of more
+//! than this replica does ([`behind`]). [`revisions`] have an Envoy Gateway ask again.
 
 mod calls;
 mod cluster;
@@ -19,7 +19,7 @@ mod unary;
 mod virtual_host;
 
 pub use calls::{Call, Calls, Failure};
-pub use hooks::{Answer, Hook, Outcome, answer, echo};
+pub use hooks::{Answer, Hook, Outcome, answer, behind, echo};
 pub use revisions::{
     Found, Revisions,
     folder::RevisionFolder,

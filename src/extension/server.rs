@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use arc_swap::ArcSwap;
 use axum::{
     Router,
     body::Body,
@@ -41,14 +40,15 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use super::{
-    Answer, Call, Calls, Hook, Malformed, Outcome, answer, echo,
+    Answer, Call, Calls, Hook, Malformed, Outcome, answer, behind, echo,
     hooks::SERVICE,
+    splice::Edits,
     unary::{self, Large, Reply},
 };
 use crate::{
     metrics::{ExtensionCall, Metrics},
     model::ObjectName,
-    snapshot::Hosted,
+    snapshot::{Hosted, PublishedHosted},
 };
 
 /// How the port behaves.
@@ -60,6 +60,8 @@ pub struct ServerOptions {
     pub max_request_bytes: usize,
     /// How long an answer may take until the input goes back unchanged; 2 s by default.
     pub patience: Duration,
+    /// How long a call waits for this replica to come to the revision that an Envoy Gateway has seen; 1 s by default.
+    pub lag: Duration,
     /// How many large requests are held at once; 4 by default. The others wait unread.
     pub large_at_once: usize,
     /// What is still open so long after the end is cut; 3 s by default.
@@ -72,6 +74,7 @@ impl Default for ServerOptions {
             tls: None,
             max_request_bytes: 256 << 20,
             patience: Duration::from_secs(2),
+            lag: Duration::from_secs(1),
             large_at_once: 4,
             drain_grace: Duration::from_secs(3),
         }
@@ -159,7 +162,7 @@ impl Drop for Open {
 
 /// What all calls share.
 struct Shared {
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
     metrics: Arc<Metrics>,
     calls: Arc<Calls>,
     options: ServerOptions,
@@ -177,7 +180,7 @@ struct Peer(Arc<str>);
 /// When the port can not be opened.
 pub async fn serve(
     bound: Bound,
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
     metrics: Arc<Metrics>,
     calls: Arc<Calls>,
     options: ServerOptions,
@@ -328,31 +331,41 @@ async fn work(shared: &Arc<Shared>, hook: Hook, request: Request) -> Result<(Not
     let (message, _permit) = read.map_err(|status| failed(0, status))?;
     let began = Instant::now();
     let bytes_in = message.len();
-    let invalid = |malformed: Malformed| failed(bytes_in, Status::invalid_argument(malformed.to_string()));
-    let (edits, mut noted) = match attempt(shared, hook, &message, began).await {
-        Attempt::Answered(Ok(Answer { edits, outcome, gateways })) => {
+    let hosted = caught_up(shared, hook, &message).await;
+    let answer = answer_of(hook, &message, hosted, shared.options.patience);
+    let attempted = attempt(answer, message.len() > LARGE, shared.options.patience + HUNG).await;
+    let (edits, mut noted) = settle(attempted, hook, &message)
+        .map_err(|malformed| failed(bytes_in, Status::invalid_argument(malformed.to_string())))?;
+    let pieces = edits.apply(message);
+    noted.bytes_in = bytes_in;
+    noted.took = began.elapsed();
+    Ok((noted, pieces))
+}
+
+/// What is sent back after an attempt, and what is told of it. An attempt that came to nothing leaves the input as it came.
+///
+/// # Errors
+///
+/// The request can not be read, so that there is nothing to send back.
+fn settle(attempt: Attempt, hook: Hook, message: &[u8]) -> Result<(Edits, Noted), Malformed> {
+    let nothing = |result, error: &str| {
+        let noted = Noted { result, error: Some(error.to_owned()), ..Noted::default() };
+        Ok((echo(hook, message)?, noted))
+    };
+    match attempt {
+        Attempt::Answered(answered) => {
+            let Answer { edits, outcome, gateways } = answered?;
             let (result, changed, error) = match outcome {
                 Outcome::Done { changed: 0 } => ("echo", 0, None),
                 Outcome::Done { changed } => ("changed", changed, None),
                 Outcome::OutOfTime => ("out_of_time", 0, Some("the answer took too long".to_owned())),
                 Outcome::Unreadable(malformed) => ("unreadable", 0, Some(malformed.to_string())),
             };
-            (edits, Noted { changed, gateways, result, error, ..Noted::default() })
+            Ok((edits, Noted { changed, gateways, result, error, ..Noted::default() }))
         }
-        Attempt::Answered(Err(malformed)) => return Err(invalid(malformed)),
-        Attempt::Stuck => {
-            let error = Some("the answer took too long, and does not end".to_owned());
-            (echo(hook, &message).map_err(invalid)?, Noted { result: "out_of_time", error, ..Noted::default() })
-        }
-        Attempt::Panicked => {
-            let error = Some("answering panicked; see the log".to_owned());
-            (echo(hook, &message).map_err(invalid)?, Noted { result: "panic", error, ..Noted::default() })
-        }
-    };
-    let pieces = edits.apply(message);
-    noted.bytes_in = bytes_in;
-    noted.took = began.elapsed();
-    Ok((noted, pieces))
+        Attempt::Stuck => nothing("out_of_time", "the answer took too long, and does not end"),
+        Attempt::Panicked => nothing("panic", "answering panicked; see the log"),
+    }
 }
 
 /// What became of the attempt to answer.
@@ -363,21 +376,50 @@ enum Attempt {
     Stuck,
 }
 
-async fn attempt(shared: &Arc<Shared>, hook: Hook, message: &Bytes, began: Instant) -> Attempt {
-    let (hosted, patience) = (shared.hosted.load_full(), shared.options.patience);
-    let request = message.clone();
-    let answer = move || {
-        let stop = || began.elapsed() >= patience;
-        // Nothing that is shared is changed by it.
-        catch_unwind(AssertUnwindSafe(|| answer(hook, &request, &hosted, &stop)))
-    };
-    let answered = if message.len() <= LARGE {
-        answer()
-    } else {
-        match time::timeout(patience + HUNG, task::spawn_blocking(answer)).await {
+/// What hooks are answered from: the last that was published, or what comes when an Envoy Gateway has seen that there is more.
+async fn caught_up(shared: &Shared, hook: Hook, message: &[u8]) -> Arc<Hosted> {
+    let hosted = shared.hosted.load_full();
+    let behind = behind(hook, message, &hosted);
+    if behind.is_empty() {
+        return hosted;
+    }
+    let arrived = |hosted: &Hosted| !behind.iter().any(|(gateway, revision)| hosted.is_behind(gateway, revision));
+    match time::timeout(shared.options.lag, shared.hosted.wait_for(arrived)).await {
+        Ok(hosted) => hosted,
+        Err(_) => {
+            let (gateway, _) = &behind[0];
+            info!(%gateway, "an Envoy Gateway has seen a revision that is not known here; it is answered without");
+            shared.hosted.load_full()
+        }
+    }
+}
+
+/// The work of an answer; it gives up by itself when `patience` ends.
+fn answer_of(
+    hook: Hook,
+    message: &Bytes,
+    hosted: Arc<Hosted>,
+    patience: Duration,
+) -> impl FnOnce() -> Result<Answer, Malformed> + Send + 'static {
+    let (request, began) = (message.clone(), Instant::now());
+    move || answer(hook, &request, &hosted, &|| began.elapsed() >= patience)
+}
+
+/// Does the work of an answer: what is large, beside the tasks that serve connections, and no longer than `limit`.
+async fn attempt(
+    answer: impl FnOnce() -> Result<Answer, Malformed> + Send + 'static,
+    is_large: bool,
+    limit: Duration,
+) -> Attempt {
+    // Nothing that is shared is changed by it.
+    let answer = || catch_unwind(AssertUnwindSafe(answer));
+    let answered = if is_large {
+        match time::timeout(limit, task::spawn_blocking(answer)).await {
             Ok(joined) => joined.unwrap_or_else(|error| Err(Box::new(error))),
             Err(_) => return Attempt::Stuck,
         }
+    } else {
+        answer()
     };
     match answered {
         Ok(answer) => Attempt::Answered(answer),
@@ -425,4 +467,44 @@ fn grpc(body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/grpc"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Field 1 of `PostRouteModifyRequest`, a route of two bytes, and field 2, its context.
+    const REQUEST: &[u8] = &[10, 2, 8, 1, 18, 0];
+
+    fn sent_back(attempt: Attempt) -> (Vec<u8>, Noted) {
+        let (edits, noted) = settle(attempt, Hook::Route, REQUEST).expect("it can be read");
+        (edits.apply(Bytes::from_static(REQUEST)).concat(), noted)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_not_waited_for_and_the_input_goes_back() {
+        let (end, ended) = mpsc::channel::<()>();
+        let answer = move || {
+            let _nobody_sends = ended.recv();
+            answer(Hook::Route, REQUEST, &Hosted::default(), &|| false)
+        };
+        let attempted = attempt(answer, true, Duration::ZERO).await;
+        assert!(matches!(attempted, Attempt::Stuck));
+        drop(end);
+        let (bytes, noted) = sent_back(attempted);
+        assert_eq!((bytes.as_slice(), noted.result, noted.changed), (&REQUEST[..4], "out_of_time", 0));
+        assert!(noted.error.is_some_and(|error| error.contains("does not end")));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_panics_leaves_the_input_as_it_came() {
+        for is_large in [false, true] {
+            let attempted = attempt(|| panic!("on purpose"), is_large, Duration::MAX).await;
+            assert!(matches!(attempted, Attempt::Panicked), "{is_large}");
+            let (bytes, noted) = sent_back(attempted);
+            assert_eq!((bytes.as_slice(), noted.result, noted.changed), (&REQUEST[..4], "panic", 0));
+        }
+    }
 }

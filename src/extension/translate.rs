@@ -16,7 +16,7 @@ use super::{
     virtual_host::{self, Place, Places, find},
 };
 use crate::{
-    model::{ObjectName, foreign_listener_of, foreign_port_of},
+    model::{GatewayRevision, Kind, ObjectName, foreign_listener_of, foreign_port_of},
     snapshot::HostedGateway,
 };
 
@@ -189,10 +189,7 @@ fn name_gateways<'a>(editor: &Editor<'a>, resources: &Resources, gateways: &mut 
 /// The Gateways that the policies in a context name as their targets.
 fn policy_targets(bytes: &[u8], context: &Field) -> Vec<ObjectName> {
     let mut targets = Vec::new();
-    for policy in fields(bytes, context.range()).filter_map(|field| field.ok().filter(|field| field.is(1))) {
-        let json = fields(bytes, policy.range()).find_map(|field| field.ok().filter(|field| field.is(1)));
-        let Some(json) = json.and_then(|json| bytes.get(json.range())) else { continue };
-        let Ok(policy) = serde_json::from_slice::<serde_json::Value>(json) else { continue };
+    for policy in policies(bytes, context) {
         let Some(namespace) = policy["metadata"]["namespace"].as_str() else { continue };
         let spec = &policy["spec"];
         let several = spec["targetRefs"].as_array().into_iter().flatten();
@@ -201,6 +198,27 @@ fn policy_targets(bytes: &[u8], context: &Field) -> Vec<ObjectName> {
         }
     }
     targets
+}
+
+/// The policies in a context, as JSON.
+fn policies<'a>(bytes: &'a [u8], context: &Field) -> impl Iterator<Item = serde_json::Value> + use<'a> {
+    let policies = fields(bytes, context.range()).filter_map(|field| field.ok().filter(|field| field.is(1)));
+    policies.filter_map(|policy| {
+        let json = fields(bytes, policy.range()).find_map(|field| field.ok().filter(|field| field.is(1)))?;
+        serde_json::from_slice(bytes.get(json.range())?).ok()
+    })
+}
+
+/// Which revision of each Gateway an Envoy Gateway has seen that asks this.
+pub(super) fn revisions(request: &[u8]) -> Vec<(ObjectName, GatewayRevision)> {
+    let contexts = fields(request, 0..request.len()).map_while(Result::ok).filter(|field| field.is(CONTEXT));
+    let revision = |policy: serde_json::Value| {
+        let (metadata, number) = (&policy["metadata"], policy["spec"]["revision"].as_str()?);
+        let gateway = ObjectName::new(metadata["namespace"].as_str()?, metadata["name"].as_str()?);
+        let is_one = policy["kind"] == Kind::TailscaleGatewayRevision.as_str();
+        is_one.then_some((gateway, GatewayRevision::new(u128::from_str_radix(number, 16).ok()?, None)))
+    };
+    contexts.flat_map(|context| policies(request, &context)).filter_map(revision).collect()
 }
 
 /// Edits clusters and adds those that routes of ours lead to, with all that they need.

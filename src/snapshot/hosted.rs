@@ -22,7 +22,15 @@ pub struct Hosted {
     rules: GenericHashMap<Arc<str>, Arc<HostedRule>, RandomState, DefaultSharedPtr>,
     /// What there is for each Gateway, counted; a change costs no more than what it changes.
     sums: OrdMap<ObjectName, Sum>,
+    /// The last revisions of each Gateway.
+    recent: OrdMap<ObjectName, Recent>,
 }
+
+/// How many revisions of a Gateway are remembered: as many as may be made while an Envoy Gateway makes a translation.
+const REMEMBERED: usize = 32;
+
+/// Revisions, the newest last.
+type Recent = Arc<[GatewayRevision]>;
 
 /// One difference to it; nothing in place of a value takes it out.
 #[derive(Clone, Debug)]
@@ -273,6 +281,30 @@ impl Hosted {
             put(&mut hash, secret);
         }
         Some(GatewayRevision::new(hash.digest128(), gateway.uid.clone()))
+    }
+
+    /// Whether a Gateway's revision says something that has not been so here, or not of late: others have come further.
+    pub fn is_behind(&self, name: &ObjectName, revision: &GatewayRevision) -> bool {
+        !self.recent.get(name).into_iter().flat_map(|recent| recent.iter()).any(|known| known.says_the_same(revision))
+    }
+
+    /// Notes the revisions of these Gateways, once all that came with their changes is applied.
+    pub fn remember(&mut self, touched: &BTreeSet<ObjectName>) {
+        for name in touched {
+            let Some(revision) = self.revision(name) else {
+                if !self.gateways.contains_key(name) {
+                    self.recent.remove(name);
+                }
+                continue;
+            };
+            let before = self.recent.get(name).map_or(&[][..], |recent| recent);
+            if before.last().is_some_and(|last| last.says_the_same(&revision)) {
+                continue;
+            }
+            let from = (before.len() + 1).saturating_sub(REMEMBERED);
+            let recent = before[from..].iter().cloned().chain([revision]).collect();
+            self.recent.insert(name.clone(), recent);
+        }
     }
 
     fn count(&mut self, gateway: &ObjectName, before: Option<Sum>, now: Option<Sum>) {

@@ -6,6 +6,7 @@ mod body;
 mod cache;
 mod hosted;
 mod proxyless;
+mod published;
 mod rendering;
 mod resource;
 mod segment;
@@ -18,6 +19,7 @@ pub use hosted::{
     Hosted, HostedChange, HostedCluster, HostedGateway, HostedListener, HostedRoute, HostedRule, HostedShare,
     InjectedRoute, Pointer,
 };
+pub use published::PublishedHosted;
 pub use rendering::Rendering;
 pub use resource::{Clusters, Resource, Version};
 pub use segment::{Pieces, Segment};

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -13,21 +12,21 @@ use crate::{
         COMPONENT_LABEL, GATEWAY_NAME_LABEL, HOSTED_COMPONENT, MANAGED_BY, MANAGED_BY_LABEL, ObjectName, gateway_label,
         hosted_certificate_name,
     },
-    snapshot::Hosted,
+    snapshot::PublishedHosted,
 };
 
 /// Those that something is put into.
 pub(super) struct HostedCertificates {
     /// Nothing when their Envoys need none.
     identity: Option<HostingIdentity>,
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
     secrets: Arc<watch::Sender<ClientSecrets>>,
 }
 
 impl HostedCertificates {
     pub(super) fn new(
         identity: Option<HostingIdentity>,
-        hosted: Arc<ArcSwap<Hosted>>,
+        hosted: Arc<PublishedHosted>,
         secrets: Arc<watch::Sender<ClientSecrets>>,
     ) -> Self {
         Self { identity, hosted, secrets }

@@ -2,7 +2,6 @@
 
 use std::{future::Future, sync::Arc};
 
-use arc_swap::ArcSwap;
 use kube::Client;
 use tokio::{
     sync::{mpsc, watch},
@@ -16,7 +15,7 @@ use crate::{
     kubernetes::{self, Leadership},
     metrics::Metrics,
     model::{GatewayRevision, Kind, ObjectName},
-    snapshot::Hosted,
+    snapshot::PublishedHosted,
     source::{KindState, KindStates},
     store::Change,
 };
@@ -27,7 +26,7 @@ pub(super) fn start(
     leader: Leadership,
     states: watch::Receiver<KindStates>,
     metrics: Arc<Metrics>,
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
 ) -> RevisionTeller {
     let (news, heard) = mpsc::unbounded_channel();
     let (may_write, writes) = watch::channel(false);

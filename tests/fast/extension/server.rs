@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, Request};
@@ -11,11 +10,16 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tailscale_gateway::{
+    api::{Object, TailscaleGatewayRevision},
     extension::{Bound, Calls, Hook, ServerOptions, hooks::SERVICE, serve, server_config, splice::delimited},
     metrics::Metrics,
-    snapshot::{Hosted, SnapshotCache},
+    model::{GatewayRevision, Kind},
+    snapshot::{Hosted, PublishedHosted, SnapshotCache},
+    store::Change,
 };
-use tailscale_gateway_proto::envoy_gateway::{PostTranslateModifyRequest, PostTranslateModifyResponse};
+use tailscale_gateway_proto::envoy_gateway::{
+    ExtensionResource, PostTranslateModifyRequest, PostTranslateModifyResponse,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -35,7 +39,7 @@ use crate::support::{
 
 /// A running extension server.
 struct Server {
-    hosted: Arc<ArcSwap<Hosted>>,
+    hosted: Arc<PublishedHosted>,
     metrics: Arc<Metrics>,
     calls: Arc<Calls>,
     shutdown: CancellationToken,
@@ -45,7 +49,7 @@ struct Server {
 impl Server {
     fn start(bound: Bound, options: ServerOptions) -> Self {
         let server = Self {
-            hosted: Arc::new(ArcSwap::from_pointee(hosted())),
+            hosted: Arc::new(PublishedHosted::new(Arc::new(hosted()))),
             metrics: Arc::new(Metrics::new(Arc::new(SnapshotCache::new()))),
             calls: Arc::default(),
             shutdown: CancellationToken::new(),
@@ -256,6 +260,97 @@ async fn an_answer_that_takes_too_long_is_the_input_unchanged() {
     assert_eq!(server.metric(series), Some(2.0));
     let failure = &server.calls.errors()[&Hook::Translate].error;
     assert!(failure.starts_with("the answer took too long"), "{failure}");
+}
+
+/// A call of which all is known: what an Envoy Gateway asks for a Gateway with tailnet routes, having seen its revision.
+struct Retranslation {
+    request: Bytes,
+    /// What compiled the revision.
+    compiled: Arc<Hosted>,
+    /// How many clusters an echo has.
+    clusters: usize,
+}
+
+impl Retranslation {
+    fn new() -> Self {
+        let case =
+            crate::support::extension_cases::cases().into_iter().find(|case| case.name == "api-routes.yaml").unwrap();
+        let (played, gateway) = (case.play(), &case.gateways[0]);
+        let compiled = played.hosted();
+        let seen = TailscaleGatewayRevision::of(gateway, &compiled.revision(gateway).unwrap());
+        let policy = ExtensionResource { unstructured_bytes: serde_json::to_vec(&seen).unwrap().into() };
+        let mut asked = None;
+        played.asking(&case, &mut |_, request| {
+            asked = Some(request.clone());
+            let PostTranslateModifyRequest { clusters, secrets, listeners, routes, .. } =
+                PostTranslateModifyRequest::decode(request).unwrap();
+            PostTranslateModifyResponse { clusters, secrets, listeners, routes }.encode_to_vec().into()
+        });
+        let mut request = PostTranslateModifyRequest::decode(asked.unwrap()).unwrap();
+        request.post_translate_context.get_or_insert_default().extension_resources.push(policy);
+        Self { request: request.encode_to_vec().into(), compiled, clusters: request.clusters.len() }
+    }
+
+    /// How many clusters the answer has.
+    async fn call(&self, client: &mut Client) -> usize {
+        let answered = call(client, Hook::Translate, &self.request).await;
+        PostTranslateModifyResponse::decode(answered.message).unwrap().clusters.len()
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_answers_when_it_has_come_to_what_an_envoy_gateway_has_seen() {
+    let port = Port::lease();
+    let options = ServerOptions { lag: Duration::MAX, ..ServerOptions::default() };
+    let server = Server::start(Bound::tcp(port.address()).unwrap(), options);
+    let asked = Arc::new(Retranslation::new());
+    server.hosted.store(Arc::default());
+    let mut client = connect_tcp(&port).await;
+    let waiting = tokio::spawn({
+        let (asked, mut client) = (Arc::clone(&asked), client.clone());
+        async move { asked.call(&mut client).await }
+    });
+    // Others are answered meanwhile, and something else that is compiled does not count.
+    for _ in 0..20 {
+        assert_eq!(call(&mut client, Hook::Translate, b"").await.grpc.as_deref(), Some("0"));
+    }
+    server.hosted.store(Arc::default());
+    for _ in 0..20 {
+        assert_eq!(call(&mut client, Hook::Translate, b"").await.grpc.as_deref(), Some("0"));
+    }
+    assert!(!waiting.is_finished());
+    server.hosted.store(Arc::clone(&asked.compiled));
+    assert_eq!(waiting.await.unwrap(), asked.clusters + 4);
+}
+
+#[tokio::test]
+async fn a_replica_that_stays_behind_answers_with_what_it_has() {
+    let port = Port::lease();
+    let options = ServerOptions { lag: Duration::ZERO, ..ServerOptions::default() };
+    let server = Server::start(Bound::tcp(port.address()).unwrap(), options);
+    let asked = Retranslation::new();
+    server.hosted.store(Arc::default());
+    let mut client = connect_tcp(&port).await;
+    assert_eq!(asked.call(&mut client).await, asked.clusters);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_ahead_waits_for_nobody() {
+    let mut case =
+        crate::support::extension_cases::cases().into_iter().find(|case| case.name == "api-routes.yaml").unwrap();
+    let gateway = case.gateways.remove(0);
+    let mut played = case.play();
+    let before = played.hosted().revision(&gateway).unwrap();
+    assert!(!played.hosted().is_behind(&gateway, &before));
+    assert!(!played.hosted().is_behind(&gateway, &before.again()), "it says the same");
+    let endpoints = played.world.objects().map(Object::key).filter(|key| key.kind == Kind::TailscaleEndpoints);
+    let removed: Vec<Change> = endpoints.map(Change::Remove).collect();
+    played.pipeline.apply(removed);
+    let now = played.hosted();
+    assert_ne!(now.revision(&gateway), Some(before.clone()));
+    assert!(!now.is_behind(&gateway, &before), "it has been so");
+    let other = GatewayRevision::new(before.number ^ 2, before.owner.clone());
+    assert!(now.is_behind(&gateway, &other), "it has never been so");
 }
 
 #[tokio::test]
