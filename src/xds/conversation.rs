@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 use super::{
     DeltaStream, Event, Kind, Machine, Options, Release, Response, Scope, SotwStream,
     access::{Caller, Denied},
-    frames::{Payload, RequestFrames, ResponseFrames},
+    frames::{RequestFrames, ResponseFrames},
     node::parse_node,
     registry::Stream,
     server::Shared,
@@ -295,7 +295,7 @@ impl<P: Speaks> Open<P> {
         Self { shared: shared.clone(), stream, news, told_at: None, behind: None, ended: None }
     }
 
-    fn take_request(&mut self, shared: &Shared, request: Option<Payload>) -> Result<(), Status> {
+    fn take_request(&mut self, shared: &Shared, request: Option<Bytes>) -> Result<(), Status> {
         let request = request.ok_or_else(|| Status::ok("the client ended the stream"))?;
         let (_, request) = decode::<P>(request)?.split();
         self.take(shared, request)
@@ -487,7 +487,7 @@ async fn at(deadline: Option<Instant>) {
     }
 }
 
-fn decode<P: Speaks>(payload: Payload) -> Result<P::Request, Status> {
+fn decode<P: Speaks>(payload: Bytes) -> Result<P::Request, Status> {
     P::Request::decode(payload).map_err(|error| Status::invalid_argument(format!("not a discovery request: {error}")))
 }
 

@@ -4,8 +4,6 @@
 //! keeps its buffer, and a reconnecting Envoy sends megabytes: `xds.md` P74), and never compresses (Envoy fails the stream
 //! on a compressed frame: `xds.md` §6.8).
 
-use std::collections::VecDeque;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tonic::Status;
@@ -21,10 +19,17 @@ const COALESCE_BELOW: usize = 4096;
 /// Larger pieces are handed on in slices of this size, so that a slow reader's progress can be seen.
 const SLICE: usize = 256 * 1024;
 
+/// How much room a message gets before more of it is there, however long it says that it is.
+const ROOM: usize = 64 * 1024;
+
 /// The requests of a stream.
 pub(super) struct RequestFrames<B> {
     body: B,
-    pending: Payload,
+    /// What has come and was not looked at yet.
+    piece: Bytes,
+    /// The beginning of a message that has not come whole, with its prefix. It is a copy: pieces are parts of the connection's
+    /// read buffer, which is used again when nothing holds it.
+    partial: Vec<u8>,
     limit: usize,
 }
 
@@ -35,26 +40,22 @@ where
 {
     /// Reads from a body; messages above `limit` bytes end the stream.
     pub(super) fn new(body: B, limit: usize) -> Self {
-        Self { body, pending: Payload::default(), limit }
+        Self { body, piece: Bytes::new(), partial: Vec::new(), limit }
     }
 
     /// The next message's bytes; nothing at the end of the stream. Safe to cancel.
     ///
     /// Fails with `RESOURCE_EXHAUSTED` for a message above the limit, `UNIMPLEMENTED` for a compressed one, `CANCELLED` when
     /// the transport breaks, and `INTERNAL` for a stream that ends inside a message.
-    pub(super) async fn next(&mut self) -> Result<Option<Payload>, Status> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         loop {
             if let Some(message) = self.take_message()? {
                 return Ok(Some(message));
             }
             match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.pending.push(data);
-                    }
-                }
+                Some(Ok(frame)) => self.piece = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => return Err(Status::cancelled(format!("the connection broke: {error}"))),
-                None if self.pending.has_remaining() => {
+                None if !self.partial.is_empty() => {
                     return Err(Status::internal("the stream ended inside a message"));
                 }
                 None => return Ok(None),
@@ -62,90 +63,55 @@ where
         }
     }
 
-    fn take_message(&mut self) -> Result<Option<Payload>, Status> {
-        if self.pending.remaining() < PREFIX {
+    /// A message that is whole. Otherwise nothing is left of the piece.
+    fn take_message(&mut self) -> Result<Option<Bytes>, Status> {
+        if self.partial.is_empty()
+            && let Some(prefix) = self.piece.first_chunk()
+        {
+            let len = length(*prefix, self.limit)?;
+            if self.piece.len() >= PREFIX + len {
+                self.piece.advance(PREFIX);
+                let message = self.piece.split_to(len);
+                if self.piece.is_empty() {
+                    self.piece = Bytes::new();
+                }
+                return Ok(Some(message));
+            }
+        }
+        self.keep(PREFIX);
+        let Some(prefix) = self.partial.first_chunk() else { return Ok(None) };
+        let whole = PREFIX + length(*prefix, self.limit)?;
+        self.keep(whole);
+        if self.partial.len() < whole {
             return Ok(None);
         }
-        let mut prefix = [0; PREFIX];
-        self.pending.peek(&mut prefix);
-        if prefix[0] != 0 {
-            return Err(Status::unimplemented("compressed requests are not supported"));
+        let mut message = Bytes::from(std::mem::take(&mut self.partial));
+        message.advance(PREFIX);
+        Ok(Some(message))
+    }
+
+    /// Moves as much of the piece as a beginning of `whole` bytes lacks. Room grows with what is there, so that nobody can have
+    /// it by saying a number.
+    fn keep(&mut self, whole: usize) {
+        let lacks = whole.saturating_sub(self.partial.len()).min(self.piece.len());
+        let needed = self.partial.len() + lacks;
+        if needed > self.partial.capacity() {
+            let room = needed.max(2 * self.partial.capacity()).max(ROOM).min(whole);
+            self.partial.reserve_exact(room - self.partial.len());
         }
-        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        if len > self.limit {
-            let limit = self.limit;
-            return Err(Status::resource_exhausted(format!("a request of {len} bytes; at most {limit} are accepted")));
-        }
-        if self.pending.remaining() < PREFIX + len {
-            return Ok(None);
-        }
-        self.pending.advance(PREFIX);
-        Ok(Some(self.pending.split(len)))
+        self.partial.extend_from_slice(&self.piece.split_to(lacks));
     }
 }
 
-/// Bytes in pieces, as they came.
-#[derive(Default)]
-pub(super) struct Payload {
-    pieces: VecDeque<Bytes>,
-    len: usize,
-}
-
-impl Payload {
-    fn push(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.len += piece.len();
-            self.pieces.push_back(piece);
-        }
+/// The length that a prefix says.
+fn length([flag, length @ ..]: [u8; PREFIX], limit: usize) -> Result<usize, Status> {
+    if flag != 0 {
+        return Err(Status::unimplemented("compressed requests are not supported"));
     }
-
-    /// Copies the first bytes; there must be as many.
-    fn peek(&self, out: &mut [u8]) {
-        let bytes = self.pieces.iter().flat_map(|piece| piece.iter());
-        out.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
-    }
-
-    /// Takes the first bytes away; there must be as many. What is left holds no memory of its own if it is empty.
-    fn split(&mut self, len: usize) -> Payload {
-        let mut head = Payload::default();
-        while head.len < len {
-            let mut piece = self.pieces.pop_front().expect("the caller asks for no more than there is");
-            self.len -= piece.len();
-            if head.len + piece.len() > len {
-                let rest = piece.split_off(len - head.len);
-                self.len += rest.len();
-                self.pieces.push_front(rest);
-            }
-            head.push(piece);
-        }
-        if self.pieces.is_empty() {
-            self.pieces = VecDeque::new();
-        }
-        head
-    }
-}
-
-impl Buf for Payload {
-    fn remaining(&self) -> usize {
-        self.len
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.pieces.front().map_or(&[], |piece| piece)
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.len, "Buf::advance: {count} of {} bytes", self.len);
-        self.len -= count;
-        while count > 0 {
-            let front = self.pieces.front_mut().expect("there are as many bytes as asserted");
-            if front.len() > count {
-                front.advance(count);
-                return;
-            }
-            count -= front.len();
-            self.pieces.pop_front();
-        }
+    let length = u32::from_be_bytes(length) as usize;
+    match length > limit {
+        true => Err(Status::resource_exhausted(format!("a request of {length} bytes; at most {limit} are accepted"))),
+        false => Ok(length),
     }
 }
 
@@ -193,7 +159,7 @@ impl Iterator for ResponseFrames {
 mod tests {
     use std::convert::Infallible;
 
-    use futures::{FutureExt, stream};
+    use futures::{FutureExt, StreamExt, stream};
     use http_body::Frame;
     use http_body_util::StreamBody;
     use prost::Message;
@@ -219,11 +185,7 @@ mod tests {
         loop {
             let message = frames.next().now_or_never().expect("the body never waits");
             let end = !matches!(message, Ok(Some(_)));
-            read.push(
-                message
-                    .map(|message| message.map(|mut m| m.copy_to_bytes(m.remaining()).to_vec()))
-                    .map_err(|s| s.code()),
-            );
+            read.push(message.map(|message| message.map(|message| message.to_vec())).map_err(|status| status.code()));
             if end {
                 return read;
             }
@@ -275,11 +237,35 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_between_requests() {
-        let body = StreamBody::new(stream::iter([Ok::<_, Infallible>(Frame::data(framed(&[1; 100_000]).into()))]));
-        let mut frames = RequestFrames::new(body, 1 << 20);
-        drop(frames.next().now_or_never().unwrap().unwrap());
-        assert_eq!((frames.pending.pieces.capacity(), frames.pending.len), (0, 0));
+    fn nothing_is_held_between_requests_and_no_piece_until_a_request_is_whole() {
+        let whole = framed(&[1; 100_000]);
+        let (first, second) = (Bytes::copy_from_slice(&whole[..4_000]), Bytes::copy_from_slice(&whole[4_000..]));
+        let (sender, receiver) = futures::channel::mpsc::unbounded();
+        let mut frames = RequestFrames::new(StreamBody::new(receiver.map(Ok::<_, Infallible>)), 1 << 20);
+        sender.unbounded_send(Frame::data(first.clone())).unwrap();
+        assert!(frames.next().now_or_never().is_none(), "it has not come whole");
+        assert!(first.is_unique());
+        sender.unbounded_send(Frame::data(second)).unwrap();
+        let message = frames.next().now_or_never().unwrap().unwrap().unwrap();
+        assert_eq!(message, whole[PREFIX..]);
+        assert_eq!((frames.piece.len(), frames.partial.capacity()), (0, 0));
+        // One that comes whole is not copied, and is not held either.
+        let small = Bytes::from(framed(b"small"));
+        sender.unbounded_send(Frame::data(small.clone())).unwrap();
+        let message = frames.next().now_or_never().unwrap().unwrap().unwrap();
+        assert_eq!(message.as_ptr(), small[PREFIX..].as_ptr());
+        drop(message);
+        assert!(small.is_unique());
+    }
+
+    #[test]
+    fn a_length_that_is_only_said_takes_no_room() {
+        let mut start = framed(&[]);
+        start[1..PREFIX].copy_from_slice(&(100_u32 << 20).to_be_bytes());
+        let body = StreamBody::new(stream::iter([Ok::<_, Infallible>(Frame::data(start.into()))]));
+        let mut frames = RequestFrames::new(body, 128 << 20);
+        assert_eq!(frames.next().now_or_never().unwrap().unwrap_err().code(), Code::Internal);
+        assert!(frames.partial.capacity() <= ROOM);
     }
 
     fn body(sizes: &[usize]) -> Body {
