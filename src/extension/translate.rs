@@ -211,7 +211,8 @@ fn policies<'a>(bytes: &'a [u8], context: &Field) -> impl Iterator<Item = serde_
 
 /// Which revision of each Gateway an Envoy Gateway has seen that asks this.
 pub(super) fn revisions(request: &[u8]) -> Vec<(ObjectName, GatewayRevision)> {
-    let contexts = fields(request, 0..request.len()).map_while(Result::ok).filter(|field| field.is(CONTEXT));
+    // They come first: an Envoy Gateway writes fields in the order of their numbers.
+    let contexts = fields(request, 0..request.len()).map_while(Result::ok).take_while(|field| field.is(CONTEXT));
     let revision = |policy: serde_json::Value| {
         let (metadata, number) = (&policy["metadata"], policy["spec"]["revision"].as_str()?);
         let gateway = ObjectName::new(metadata["namespace"].as_str()?, metadata["name"].as_str()?);
@@ -256,13 +257,14 @@ fn twins<'a>(
     added: &Added,
     more: &Added,
 ) -> HashMap<&'a str, Field, RandomState> {
-    if added.is_empty() && more.is_empty() {
+    let names: HashSet<&str, RandomState> = added.keys().chain(more.keys()).map(|name| &**name).collect();
+    if names.is_empty() {
         return HashMap::default();
     }
     let twin = |resource: &Field| {
         let name = fields(bytes, resource.range()).find_map(|field| field.ok().filter(|field| field.is(NAME)));
         let name = text(bytes, &name?)?;
-        (added.contains_key(name) || more.contains_key(name)).then_some((name, *resource))
+        names.contains(name).then_some((name, *resource))
     };
     resources.iter().filter_map(twin).collect()
 }
