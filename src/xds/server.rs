@@ -226,6 +226,10 @@ async fn open_connection(tcp: TcpStream, peer: SocketAddr, router: Router, share
     }
 }
 
+/// How much of a response the library takes before it has written it, in bytes. It notes each piece, and keeps the room for as
+/// many notes (of some 600 bytes) as there ever were; what the kernel takes at once it does not wait for.
+const SEND_AHEAD: usize = 32 << 10;
+
 /// Serves a connection until it ends, is old, its client's certificate expires, or it is to go.
 async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -249,6 +253,7 @@ async fn serve_connection(
         // Room for the large requests of clients that reconnect; a limit, not an allocation.
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
+        .max_send_buf_size(SEND_AHEAD)
         .max_concurrent_streams(None)
         .serve_connection(TokioIo::new(SmallFrames::new(stream)), service);
     let share = share_of_one();

@@ -15,12 +15,15 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
-/// The largest payload of a divided frame, in bytes. With its header it takes up half the buffer that the library begins with
-/// (8 KiB in tokio-util's `FramedRead`), so that a frame of which a part has come always finds room for the rest.
-const PAYLOAD: u32 = 4096 - HEADER as u32;
+/// The largest payload of a divided frame, in bytes: a quarter of the largest frame. Two of them, all but, fill the buffer that
+/// the library begins with (8 KiB in tokio-util's `FramedRead`), so that one of which a part has come finds room for the rest.
+const PAYLOAD: u32 = ALLOWED / 4;
 /// The largest payload that a frame may have, which is for the library to enforce: `SETTINGS_MAX_FRAME_SIZE` as it begins and
 /// stays (RFC 9113 §6.5.2).
 const ALLOWED: u32 = 16_384;
+/// So many DATA frames are handed on before others have a turn. The library notes the frames of a stream until that stream's
+/// task has its turn, and keeps the room for as many notes (of some 250 bytes) as there ever were.
+const AT_ONCE: u32 = 4;
 /// The size of a frame's header (RFC 9113 §4.1).
 const HEADER: usize = 9;
 /// The size of what a client sends before its first frame (RFC 9113 §3.4).
@@ -45,12 +48,14 @@ pub(super) struct SmallFrames<S> {
     rest: u32,
     /// The flags of the frame that is divided.
     flags: u8,
+    /// How many DATA frames have begun since others had a turn.
+    begun: u32,
 }
 
 impl<S: AsyncRead + Unpin> SmallFrames<S> {
     /// Reads a connection from its first byte on.
     pub(super) fn new(stream: S) -> Self {
-        Self { stream: stream.take(PREFACE), header: [0; HEADER], read: 0, told: 0, rest: 0, flags: 0 }
+        Self { stream: stream.take(PREFACE), header: [0; HEADER], read: 0, told: 0, rest: 0, flags: 0, begun: 0 }
     }
 
     /// Reads some of the next header.
@@ -77,12 +82,14 @@ impl<S: AsyncRead + Unpin> SmallFrames<S> {
             (self.rest, self.flags) = (payload, flags);
             self.divide();
         } else {
+            self.begun += u32::from(kind == DATA);
             self.stream.set_limit(payload.into());
         }
     }
 
     /// Makes the header of the next part.
     fn divide(&mut self) {
+        self.begun += 1;
         let part = self.rest.min(PAYLOAD);
         self.rest -= part;
         self.stream.set_limit(part.into());
@@ -104,6 +111,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for SmallFrames<S> {
                 this.told += part;
                 continue;
             }
+            if this.begun >= AT_ONCE && this.stream.limit() == 0 {
+                if out.filled().len() > before {
+                    break;
+                }
+                this.begun = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let came = if this.stream.limit() > 0 {
                 let filled = out.filled().len();
                 let polled = Pin::new(&mut this.stream).poll_read(cx, out);
@@ -121,7 +136,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for SmallFrames<S> {
                 // What is there is handed on first; an error is met again.
                 _ if out.filled().len() > before => break,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    this.begun = 0;
+                    return Poll::Pending;
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -189,6 +207,26 @@ mod tests {
             }
             all.extend_from_slice(&some[..count]);
         }
+    }
+
+    #[tokio::test]
+    async fn others_have_a_turn_after_each_few_data_frames() {
+        let sent = [preface(), frame(DATA, 0, 1, &bytes(16_384)), frame(DATA, 0, 1, &bytes(16_384))].concat();
+        let mut stream = SmallFrames::new(sent.as_slice());
+        let (mut turns, mut all, mut some) = (vec![0], 0, vec![0; 1_000]);
+        loop {
+            let mut buffer = ReadBuf::new(&mut some);
+            match futures::poll!(std::future::poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut buffer))) {
+                Poll::Ready(read) => read.unwrap(),
+                Poll::Pending => turns.push(all),
+            }
+            all += buffer.filled().len();
+            if all == sent.len() + 6 * HEADER {
+                break;
+            }
+        }
+        let few = AT_ONCE as usize * (PAYLOAD as usize + HEADER);
+        assert_eq!(turns, [0, PREFACE as usize + few]);
     }
 
     /// The frames of what was read after the preface: type, flags, stream and payload.
