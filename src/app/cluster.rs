@@ -136,9 +136,8 @@ pub(super) async fn start(
     loop {
         let wanted = pipeline.engine().wanted().clone();
         source.want(&wanted);
-        if source.has_answered(&wanted) {
-            break;
-        }
+        let Some(unanswered) = source.unanswered(&wanted) else { break };
+        serving.readiness.set_waiting(format!("reading the cluster; {unanswered} has not been read yet"));
         let Some(update) = source.next().await else { break };
         let seen = Instant::now();
         compiling = Instant::now();
