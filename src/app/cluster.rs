@@ -77,7 +77,7 @@ pub(super) async fn start(
     identity: Option<HostingIdentity>,
 ) -> JoinHandle<()> {
     let Cluster { client, namespace, lease } = cluster;
-    let (lead, leader) = watch::channel(false);
+    let (lead, leader) = kubernetes::lease::lead(&lease);
     let (want_secrets, wanted_secrets) = watch::channel(ClientSecrets::new());
     // Only where certificates are ours to make is there something to tell about them.
     let (_keep, mut problems) = watch::channel(Arc::default());

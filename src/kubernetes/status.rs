@@ -22,7 +22,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{FIELD_MANAGER, Leadership, events};
+use super::{FIELD_MANAGER, Leadership, NotWritten, events};
 use crate::{
     api::{Finding, Observed},
     metrics::Metrics,
@@ -34,7 +34,7 @@ use crate::{
 const AT_ONCE: usize = 6;
 /// How long an object that many others change, such as a Gateway whose routes are counted, is left alone after a write.
 const CALM: Duration = Duration::from_millis(500);
-/// How long a write may take: not longer than what is left of the shortest lease when its holder stops.
+/// How long a write may take, unless the Lease allows less.
 const TIMEOUT: Duration = Duration::from_millis(3500);
 /// After how long a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -90,7 +90,7 @@ struct Written {
 }
 
 enum WriteError {
-    /// The object has changed meanwhile, or is gone: the watch tells.
+    /// The object has changed meanwhile, or is gone: the watch tells. Or another replica leads.
     Outdated,
     Failed(String),
 }
@@ -125,7 +125,7 @@ impl StatusWriter {
     /// Writes until nobody has news any more.
     pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<StatusNews>) {
         loop {
-            let leads = *self.leader.borrow_and_update();
+            let leads = self.leader.look();
             let next = self.due.first().map(|(at, _)| *at).filter(|_| leads && self.writing.len() < AT_ONCE);
             tokio::select! {
                 biased;
@@ -189,7 +189,7 @@ impl StatusWriter {
 
     /// Another replica may have written anything while this one did not lead.
     fn on_leadership(&mut self) {
-        if *self.leader.borrow_and_update() {
+        if self.leader.look() {
             let all: Vec<ObjectKey> = self.observed.keys().cloned().collect();
             all.into_iter().for_each(|key| self.mark(key));
         }
@@ -276,7 +276,7 @@ impl StatusWriter {
             true => Api::namespaced_with(self.client.clone(), &key.name.namespace, &resource),
             false => Api::all_with(self.client.clone(), &resource),
         };
-        let key = key.clone();
+        let (key, leader) = (key.clone(), self.leader.clone());
         async move {
             let name = Arc::clone(&key.name.name);
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -288,13 +288,14 @@ impl StatusWriter {
                     api.patch(&name, &parameters, &patch).await
                 }
             };
-            let outcome = match time::timeout(TIMEOUT, writing).await {
+            let outcome = match leader.write(TIMEOUT, writing).await {
                 Ok(Ok(object)) => Ok(object),
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {
                     Err(WriteError::Outdated)
                 }
                 Ok(Err(error)) => Err(WriteError::Failed(error.to_string())),
-                Err(_) => Err(WriteError::Failed("the API server does not answer".to_owned())),
+                Err(NotWritten::Lost) => Err(WriteError::Outdated),
+                Err(late) => Err(WriteError::Failed(late.to_string())),
             };
             Written { key, outcome }
         }
