@@ -26,7 +26,7 @@ use super::{FIELD_MANAGER, Leadership, NotWritten, events};
 use crate::{
     api::{Finding, Observed},
     metrics::Metrics,
-    model::{Details, Kind, ObjectKey, ObjectName, ObjectReport, Problem, Programmed, Report},
+    model::{Details, Kind, ObjectKey, ObjectName, ObjectReport, Problem, Programmed, Report, Said},
     status::{merge, status},
 };
 
@@ -56,8 +56,8 @@ pub enum StatusNews {
     Reported(Vec<(ObjectKey, Option<Arc<Report>>)>),
     /// What stands at the API server.
     Observed(Vec<(ObjectKey, Option<Observed>)>),
-    /// What the Envoys of a Gateway say.
-    Programmed(ObjectName, Programmed),
+    /// What the Envoys of a Gateway say, and of which state of it.
+    Programmed(ObjectName, Said),
     /// What of a Gateway's Envoys could not be created or changed, and why; nothing when all of it could.
     Provisioned(ObjectName, Option<String>),
 }
@@ -72,7 +72,7 @@ pub struct StatusWriter {
     metrics: Arc<Metrics>,
     reports: HashMap<ObjectKey, Arc<Report>>,
     observed: HashMap<ObjectKey, Observed>,
-    programmed: HashMap<ObjectName, Programmed>,
+    said: HashMap<ObjectName, Said>,
     /// Gateways whose Envoys are not as they should be, and why.
     unprovisioned: HashMap<ObjectName, String>,
     /// To be looked at, and when.
@@ -112,7 +112,7 @@ impl StatusWriter {
             metrics,
             reports: HashMap::new(),
             observed: HashMap::new(),
-            programmed: HashMap::new(),
+            said: HashMap::new(),
             unprovisioned: HashMap::new(),
             due: BTreeSet::new(),
             due_at: HashMap::new(),
@@ -173,8 +173,8 @@ impl StatusWriter {
                     }
                 }
             }
-            StatusNews::Programmed(gateway, programmed) => {
-                self.programmed.insert(gateway.clone(), programmed);
+            StatusNews::Programmed(gateway, said) => {
+                self.said.insert(gateway.clone(), said);
                 self.mark(ObjectKey::new(Kind::Gateway, gateway));
             }
             StatusNews::Provisioned(gateway, problem) => {
@@ -234,6 +234,18 @@ impl StatusWriter {
         }
     }
 
+    /// What is said of a Gateway as it is now; nothing while nobody has spoken of that.
+    fn programmed(&self, report: &Report) -> Option<Programmed> {
+        let Report::Gateway(report) = report else { return None };
+        let gateway = &report.object.name;
+        match (self.unprovisioned.get(gateway), self.said.get(gateway)) {
+            (Some(words), _) => Some(Programmed::NotProvisioned(words.clone())),
+            // What was said of the Gateway as it was says nothing of what it is now.
+            (None, Some(said)) if said.edition == report.edition() => Some(said.programmed.clone()),
+            (None, _) => None,
+        }
+    }
+
     /// The write that an object needs, if it needs one.
     fn write(&self, key: &ObjectKey) -> Option<BoxFuture<'static, Written>> {
         let observed = self.observed.get(key)?;
@@ -242,14 +254,15 @@ impl StatusWriter {
             let body = json!({"metadata": {"resourceVersion": observed.resource_version, "finalizers": finalizers}});
             return Some(self.patch(key, body, false));
         }
-        let is_gateway = key.kind == Kind::Gateway;
-        let programmed = match (self.unprovisioned.get(&key.name), self.programmed.get(&key.name)) {
-            (Some(words), _) if is_gateway => Programmed::NotProvisioned(words.clone()),
-            (_, Some(programmed)) if is_gateway => programmed.clone(),
-            _ => said_before(&observed.status),
-        };
         let report = refusal(key, observed).map(Arc::new).or_else(|| self.reports.get(key).cloned());
-        let wanted = report.as_ref().map(|report| status(report, &programmed));
+        let programmed = report.as_deref().and_then(|report| self.programmed(report));
+        let wanted = report.as_ref().map(|report| {
+            let mut wanted = status(report, programmed.as_ref().unwrap_or(&Programmed::Pending));
+            if programmed.is_none() {
+                wanted.keep_programmed(&observed.status);
+            }
+            wanted
+        });
         let merged = merge(key.kind, &observed.status, wanted.as_ref(), self.controller, Timestamp::now())?;
         let news = report.map(|report| events::news(&report, &observed.status, &merged));
         let body = json!({
@@ -361,16 +374,6 @@ fn without_left_behind(kind: Kind, finalizers: &[String]) -> Option<Vec<&String>
     let stays: Vec<&String> =
         finalizers.iter().filter(|finalizer| !LEFT_BEHIND.contains(&finalizer.as_str())).collect();
     (is_of_our_group(kind) && stays.len() < finalizers.len()).then_some(stays)
-}
-
-/// What an earlier process or another replica said of a Gateway's Envoys, until they have been heard.
-fn said_before(status: &Value) -> Programmed {
-    let is_true = status["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True");
-    if is_true { Programmed::Acknowledged } else { Programmed::Pending }
 }
 
 /// The merge patch (RFC 7396) that makes the one of the other.

@@ -181,6 +181,8 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     let object = wait_for(&cluster, "httproute", "all", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
     assert_eq!(object["status"]["parents"][0]["controllerName"], "gateway.tailscale.com/gateway-controller");
 
+    programmed_follows_what_the_envoy_says(&cluster, &envoy, port).await;
+
     // A change goes all the way, and what is wrong is said where it was written.
     cluster.apply(&[endpoint("green", &green), route("all", "/", "green")].concat()).await;
     until("the new backend to answer", async || {
@@ -198,6 +200,69 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     .await;
     let features = self::object(&cluster, "gatewayclass", "tailscale").await["status"]["supportedFeatures"].clone();
     assert!(features.as_array().is_some_and(|list| list.contains(&json!({"name": "HTTPRoute"}))), "{features}");
+}
+
+/// Applies the Gateway with one more listener, or without.
+async fn apply_listeners(cluster: &Cluster, port: u16, more: Option<u16>) -> Value {
+    let listener = |(name, port): (&str, u16)| json!({"name": name, "protocol": "HTTP", "port": port});
+    let listeners: Vec<Value> =
+        [("http", port)].into_iter().chain(more.map(|port| ("more", port))).map(listener).collect();
+    let patch = json!({"spec": {"listeners": listeners}}).to_string();
+    cluster.kubectl(&["patch", "gateway", "web", "--type=merge", "--patch", &patch]).await.expect_success();
+    object(cluster, "gateway", "web").await["metadata"]["generation"].clone()
+}
+
+/// The Gateway and the last listener, as far as they are said to be programmed, and of which generation.
+fn programmed(gateway: &Value) -> [(String, Value); 2] {
+    let last = gateway["status"]["listeners"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+    [&gateway["status"]["conditions"], &last["conditions"]].map(|conditions| {
+        let known = conditions.as_array().into_iter().flatten().find(|one| one["type"] == "Programmed");
+        let known = known.cloned().unwrap_or_default();
+        (known["status"].as_str().unwrap_or_default().to_owned(), known["observedGeneration"].clone())
+    })
+}
+
+async fn wait_until_programmed(cluster: &Cluster, generation: &Value) {
+    let wanted = ("True".to_owned(), generation.clone());
+    until(&format!("generation {generation} to be programmed"), async || {
+        let gateway = object(cluster, "gateway", "web").await;
+        let found = programmed(&gateway);
+        if found == [wanted.clone(), wanted.clone()] { Ok(()) } else { Err(gateway["status"].to_string()) }
+    })
+    .await;
+}
+
+/// The Gateway is programmed. An Envoy that does not answer, and one that refuses a listener.
+async fn programmed_follows_what_the_envoy_says(cluster: &Cluster, envoy: &Envoy, port: u16) {
+    envoy.process().signal(Signal::STOP);
+    let more = Port::lease();
+    let generation = apply_listeners(cluster, port, Some(more.address().port())).await;
+    let gateway = until("the new listener to be looked at", async || {
+        let gateway = object(cluster, "gateway", "web").await;
+        match &gateway["status"]["conditions"][0]["observedGeneration"] {
+            seen if *seen == generation => Ok(gateway),
+            seen => Err(seen.to_string()),
+        }
+    })
+    .await;
+    let is_true = |(status, of): &(String, Value)| status == "True" && *of == generation;
+    assert!(!programmed(&gateway).iter().any(is_true), "nobody has taken it: {}", gateway["status"]);
+    assert_ne!(programmed(&gateway)[1].0, "True", "a listener that is new: {}", gateway["status"]);
+    envoy.process().signal(Signal::CONT);
+    wait_until_programmed(cluster, &generation).await;
+
+    // Somebody else has its port.
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let generation = apply_listeners(cluster, port, Some(taken.local_addr().expect("it is bound").port())).await;
+    let gateway = wait_for(cluster, "gateway", "web", "/conditions", ("Programmed", "False/Invalid")).await;
+    let conditions = gateway["status"]["conditions"].as_array().expect("a list").iter();
+    let refusal = conditions.clone().find(|one| one["type"] == "Programmed").expect("it was waited for");
+    assert_eq!(refusal["observedGeneration"], generation);
+    let words = refusal["message"].as_str().unwrap_or_default();
+    assert!(words.starts_with("an Envoy refused the configuration: ") && words.contains("cannot bind"), "{words}");
+    // What it never took is not taken from it, so it has nothing to answer.
+    let generation = apply_listeners(cluster, port, None).await;
+    wait_until_programmed(cluster, &generation).await;
 }
 
 #[tokio::test]
@@ -470,6 +535,9 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
     assert!(second.terminate().await.success());
     let spec = object(&cluster, "lease", "tailscale-gateway").await["spec"].clone();
     assert_eq!(spec["holderIdentity"].as_str().unwrap_or_default(), "", "{spec}");
+    // And takes away the one with which it speaks.
+    let own = cluster.kubectl(&["get", "lease", "tailscale-gateway-second", "--ignore-not-found"]).await;
+    assert_eq!(own.expect_success(), "");
 }
 
 /// The account of [`OPERATOR`] with the chart's permissions, but for some resources.
