@@ -260,6 +260,12 @@ async fn programmed_follows_what_the_envoy_says(cluster: &Cluster, envoy: &Envoy
     assert_eq!(refusal["observedGeneration"], generation);
     let words = refusal["message"].as_str().unwrap_or_default();
     assert!(words.starts_with("an Envoy refused the configuration: ") && words.contains("cannot bind"), "{words}");
+    until("an event that says so", async || {
+        let events = cluster.kubectl(&["events", "--for", "gateway/web"]).await.stdout;
+        let is_one = |line: &str| line.contains("Warning") && line.contains("Refused") && line.contains("cannot bind");
+        if events.lines().any(is_one) { Ok(()) } else { Err(events) }
+    })
+    .await;
     // What it never took is not taken from it, so it has nothing to answer.
     let generation = apply_listeners(cluster, port, None).await;
     wait_until_programmed(cluster, &generation).await;
