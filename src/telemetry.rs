@@ -53,6 +53,12 @@ where
 {
     let directives = EnvFilter::try_new(filter)
         .map_err(|error| TelemetryError::Filter { filter: filter.to_owned(), reason: error.to_string() })?;
+    // What a library says of each attempt of a watch is told by us once, with the kind and the remedy. A filter that names the
+    // library gets what it asks for.
+    let directives = match filter.contains("kube_runtime") {
+        true => directives,
+        false => directives.add_directive("kube_runtime::watcher=off".parse().expect("it is TARGET=LEVEL")),
+    };
     let registry = tracing_subscriber::registry().with(directives);
     Ok(match format {
         LogFormat::Text => Box::new(registry.with(text(writer, colour))),

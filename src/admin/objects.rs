@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Admin;
-use crate::status::status;
+use crate::{model::Programmed, status::status};
 
 /// Which objects.
 #[derive(Deserialize)]
@@ -25,8 +25,10 @@ pub(super) async fn page(State(admin): State<Admin>, Query(wanted): Query<Wanted
         wanted.kind.as_deref().is_none_or(|kind| kind == object.kind.as_str())
             && wanted.name.as_deref().is_none_or(|name| name == object.name.to_string())
     });
+    let programmed = admin.registry.programmed();
     let objects = chosen.map(|report| {
-        let status = status(report, &admin.registry.programmed(&report.object().name));
+        let programmed = programmed.get(&report.object().name).unwrap_or(&Programmed::Pending);
+        let status = status(report, programmed);
         json!({"object": status.object.to_string(), "status": status.to_json()})
     });
     Json(objects.collect())

@@ -13,7 +13,7 @@ use std::{
 
 use kube::Client;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{self, JoinHandle},
 };
 
@@ -67,7 +67,7 @@ pub(super) fn xds_address(config: &ClusterConfig, namespace: &str) -> HostPort {
 }
 
 /// Lists everything, compiles it, and keeps following it; writes when this replica holds the Lease. What is answered ends when
-/// the Lease has been given back. An API server that does not answer is waited for.
+/// this replica's Leases have been given back. An API server that does not answer is waited for.
 pub(super) async fn start(
     serving: &Serving,
     mut pipeline: Pipeline,
@@ -77,7 +77,7 @@ pub(super) async fn start(
     identity: Option<HostingIdentity>,
 ) -> JoinHandle<()> {
     let Cluster { client, namespace, lease } = cluster;
-    let (lead, leader) = watch::channel(false);
+    let (lead, leader) = kubernetes::lease::lead(&lease);
     let (want_secrets, wanted_secrets) = watch::channel(ClientSecrets::new());
     // Only where certificates are ours to make is there something to tell about them.
     let (_keep, mut problems) = watch::channel(Arc::default());
@@ -136,9 +136,8 @@ pub(super) async fn start(
     loop {
         let wanted = pipeline.engine().wanted().clone();
         source.want(&wanted);
-        if source.has_answered(&wanted) {
-            break;
-        }
+        let Some(unanswered) = source.unanswered(&wanted) else { break };
+        serving.readiness.set_waiting(format!("reading the cluster; {unanswered} has not been read yet"));
         let Some(update) = source.next().await else { break };
         let seen = Instant::now();
         compiling = Instant::now();
@@ -161,15 +160,17 @@ pub(super) async fn start(
     let (outcomes, done) = mpsc::unbounded_channel();
     task::spawn(operator::run::run(client.clone(), planned, leader.clone(), serving.metrics.clone(), outcomes));
     task::spawn(planning::report(done, problems, news.clone()));
-    let writer =
-        StatusWriter::new(client.clone(), CONTROLLER_NAME, peers.replica.clone(), leader, serving.metrics.clone());
+    let replica = peers.replica.clone();
+    let writer = StatusWriter::new(client.clone(), CONTROLLER_NAME, replica, leader.clone(), serving.metrics.clone());
     task::spawn(writer.run(heard));
     let (own, told) = watch::channel(Arc::default());
     let (hear, others) = watch::channel(Arc::default());
-    task::spawn(peers.run(client, told, hear, serving.shutdown.clone()));
+    let telling = task::spawn(peers.run(client, leader, told, hear, serving.shutdown.clone()));
+    let published = Arc::new(Notify::new());
     let follower = Follower {
         registry: Arc::clone(&serving.registry),
         reports: pipeline.published_reports(),
+        published: Arc::clone(&published),
         others,
         own,
         news: news.clone(),
@@ -189,12 +190,21 @@ pub(super) async fn start(
         });
         revisions.tell(&applied.hosted);
         certificates_of_hosted.tell(&applied.hosted);
+        if !applied.reports.is_empty() || !applied.gateways.is_empty() {
+            published.notify_one();
+        }
         if !applied.reports.is_empty() {
             let _ = news.send(StatusNews::Reported(std::mem::take(&mut applied.reports)));
         }
     };
     task::spawn(pipeline::run(pipeline, batches, serving.metrics.clone(), after, serving.on_panic()));
-    leading
+    task::spawn(async move {
+        for ended in [leading.await, telling.await] {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a Lease may not have been given back");
+            }
+        }
+    })
 }
 
 /// Hands what the API server says to the pipeline, and tells it what is read.

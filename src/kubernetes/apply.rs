@@ -1,6 +1,6 @@
 //! Makes objects what they should be, by server-side apply: one manager of fields, ours by force, others' fields kept.
 //!
-//! Never decides what should be, and never touches an object that is not ours.
+//! Never decides what should be, and never touches an object that is not ours. Asks for nothing when this replica does not lead.
 
 use std::time::Duration;
 
@@ -12,9 +12,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::time;
 
-use super::FIELD_MANAGER;
+use super::{FIELD_MANAGER, Leadership, NotWritten};
 use crate::{
     api::OwnedObject,
     model::{OwnedKey, OwnedKind},
@@ -22,7 +21,7 @@ use crate::{
 
 /// Who holds a number of pods between us and an autoscaler.
 const HANDOVER_MANAGER: &str = "tailscale-gateway-handover";
-/// How long a request may take: shorter than what is left of a lease when its holder stops.
+/// How long a request may take, unless the Lease allows less.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When to try again.
@@ -146,7 +145,12 @@ pub fn owned_resource(kind: OwnedKind) -> ApiResource {
 /// # Errors
 ///
 /// When the API server does not take it.
-pub async fn apply(client: &Client, key: &OwnedKey, manifest: &Value) -> Result<OwnedObject, ApplyError> {
+pub async fn apply(
+    client: &Client,
+    leader: &Leadership,
+    key: &OwnedKey,
+    manifest: &Value,
+) -> Result<OwnedObject, ApplyError> {
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         force: true,
@@ -154,7 +158,7 @@ pub async fn apply(client: &Client, key: &OwnedKey, manifest: &Value) -> Result<
         field_validation: Some(ValidationDirective::Strict),
         ..PatchParams::default()
     };
-    patch(client, key, &params, manifest).await
+    patch(client, leader, key, &params, manifest).await
 }
 
 /// Leaves the number of pods of a Deployment as it is when we stop saying one: hands it to a manager that says nothing else
@@ -163,8 +167,8 @@ pub async fn apply(client: &Client, key: &OwnedKey, manifest: &Value) -> Result<
 /// # Errors
 ///
 /// When the API server does not take it.
-pub async fn hand_over_replicas(client: &Client, key: &OwnedKey) -> Result<(), ApplyError> {
-    let Some(object) = get(client, key).await? else { return Ok(()) };
+pub async fn hand_over_replicas(client: &Client, leader: &Leadership, key: &OwnedKey) -> Result<(), ApplyError> {
+    let Some(object) = get(client, leader, key).await? else { return Ok(()) };
     let ours = object.metadata.managed_fields.iter().flatten().any(|entry| {
         entry.manager.as_deref() == Some(FIELD_MANAGER)
             && entry.fields_v1.as_ref().is_some_and(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
@@ -179,7 +183,7 @@ pub async fn hand_over_replicas(client: &Client, key: &OwnedKey) -> Result<(), A
         "metadata": { "namespace": &*key.name.namespace, "name": &*key.name.name },
         "spec": { "replicas": replicas },
     });
-    patch(client, key, &PatchParams::apply(HANDOVER_MANAGER), &manifest).await.map(drop)
+    patch(client, leader, key, &PatchParams::apply(HANDOVER_MANAGER), &manifest).await.map(drop)
 }
 
 /// The object with a name, whoever made it.
@@ -187,8 +191,8 @@ pub async fn hand_over_replicas(client: &Client, key: &OwnedKey) -> Result<(), A
 /// # Errors
 ///
 /// When the API server does not say.
-pub async fn find(client: &Client, key: &OwnedKey) -> Result<Option<OwnedObject>, ApplyError> {
-    Ok(get(client, key).await?.and_then(|object| read(key.kind, object)))
+pub async fn find(client: &Client, leader: &Leadership, key: &OwnedKey) -> Result<Option<OwnedObject>, ApplyError> {
+    Ok(get(client, leader, key).await?.and_then(|object| read(key.kind, object)))
 }
 
 /// Deletes the object that has this uid. One that is gone is as good as deleted.
@@ -196,10 +200,10 @@ pub async fn find(client: &Client, key: &OwnedKey) -> Result<Option<OwnedObject>
 /// # Errors
 ///
 /// When the API server does not do it.
-pub async fn delete(client: &Client, key: &OwnedKey, uid: &str) -> Result<(), ApplyError> {
+pub async fn delete(client: &Client, leader: &Leadership, key: &OwnedKey, uid: &str) -> Result<(), ApplyError> {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-    match time::timeout(TIMEOUT, api(client, key).delete(&key.name.name, &params)).await {
+    match leader.write(TIMEOUT, api(client, key).delete(&key.name.name, &params)).await {
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         answer => settle(key, answer).map(drop),
     }
@@ -207,21 +211,22 @@ pub async fn delete(client: &Client, key: &OwnedKey, uid: &str) -> Result<(), Ap
 
 async fn patch(
     client: &Client,
+    leader: &Leadership,
     key: &OwnedKey,
     params: &PatchParams,
     manifest: &Value,
 ) -> Result<OwnedObject, ApplyError> {
     let api = api(client, key);
-    let answer = time::timeout(TIMEOUT, api.patch(&key.name.name, params, &Patch::Apply(manifest))).await;
+    let answer = leader.write(TIMEOUT, api.patch(&key.name.name, params, &Patch::Apply(manifest))).await;
     let applied = settle(key, answer)?;
     let nameless = || ApplyError::Unanswered { key: key.clone(), words: "the answer has no name".to_owned() };
     read(key.kind, applied).ok_or_else(nameless)
 }
 
 /// By a list, which needs no permission that watching does not need.
-async fn get(client: &Client, key: &OwnedKey) -> Result<Option<DynamicObject>, ApplyError> {
+async fn get(client: &Client, leader: &Leadership, key: &OwnedKey) -> Result<Option<DynamicObject>, ApplyError> {
     let only = ListParams::default().fields(&format!("metadata.name={}", key.name.name));
-    let answer = time::timeout(TIMEOUT, api(client, key).list(&only)).await;
+    let answer = leader.write(TIMEOUT, api(client, key).list(&only)).await;
     Ok(settle(key, answer)?.items.into_iter().next())
 }
 
@@ -229,14 +234,11 @@ fn api(client: &Client, key: &OwnedKey) -> Api<DynamicObject> {
     Api::namespaced_with(client.clone(), &key.name.namespace, &owned_resource(key.kind))
 }
 
-fn settle<T>(key: &OwnedKey, answer: Result<Result<T, kube::Error>, time::error::Elapsed>) -> Result<T, ApplyError> {
+fn settle<T>(key: &OwnedKey, answer: Result<Result<T, kube::Error>, NotWritten>) -> Result<T, ApplyError> {
     match answer {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(ApplyError::of(key, &error)),
-        Err(_) => {
-            let words = format!("no answer within {} s", TIMEOUT.as_secs());
-            Err(ApplyError::Unanswered { key: key.clone(), words })
-        }
+        Err(not_written) => Err(ApplyError::Unanswered { key: key.clone(), words: not_written.to_string() }),
     }
 }
 

@@ -10,7 +10,7 @@ use kube::{
 use serde_json::Value;
 
 use super::FIELD_MANAGER;
-use crate::model::{ObjectKey, Report, Severity, shortened};
+use crate::model::{ObjectKey, Programmed, Report, Severity, shortened};
 
 /// Of one status at most; the rest stands in the conditions.
 const AT_ONCE: usize = 5;
@@ -20,8 +20,12 @@ const NOTE: usize = 1024;
 /// What stands at the end of a note that has more to say.
 const MORE: &str = "… (more in the conditions)";
 
-/// What is new in a status: errors that it did not name before, and that the Envoys have taken a Gateway's configuration.
-pub(super) fn news(report: &Report, before: &Value, after: &Value) -> Vec<Event> {
+/// How many bytes of what Envoys or the API server say of a Gateway stand in its conditions at least.
+const SAID: usize = 3072;
+
+/// What is new in a status: errors that it did not name before, why a Gateway's Envoys do not have its configuration, and that
+/// they have taken it.
+pub(super) fn news(report: &Report, programmed: Option<&Programmed>, before: &Value, after: &Value) -> Vec<Event> {
     let event = |type_, reason: &str, note: String| Event {
         type_,
         reason: reason.to_owned(),
@@ -41,6 +45,18 @@ pub(super) fn news(report: &Report, before: &Value, after: &Value) -> Vec<Event>
             event(EventType::Warning, problem.reason.as_str(), note)
         })
         .collect();
+    let failed = match programmed {
+        Some(Programmed::Refused(words)) => Some(("Refused", "an Envoy refused the configuration: ", words)),
+        Some(Programmed::NotProvisioned(words)) => Some(("NoResources", "", words)),
+        Some(Programmed::Pending | Programmed::Acknowledged) | None => None,
+    };
+    if let Some((reason, lead, words)) = failed {
+        let said = shortened(words.clone(), SAID, "");
+        // A Gateway that has no listener to serve says that instead.
+        if says(after, &said) && !says(before, &said) {
+            news.push(event(EventType::Warning, reason, format!("{lead}{words}")));
+        }
+    }
     if is_programmed(after) && !is_programmed(before) {
         let note = "the Envoys have taken the configuration".to_owned();
         news.push(event(EventType::Normal, "Programmed", note));
@@ -84,4 +100,42 @@ fn says(value: &Value, words: &str) -> bool {
 fn is_programmed(status: &Value) -> bool {
     let conditions = status["conditions"].as_array();
     conditions.into_iter().flatten().any(|one| one["type"] == "Programmed" && one["status"] == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::{Details, Kind, ObjectName, ObjectReport};
+
+    /// Type, reason and note of what is new.
+    fn told(programmed: &Programmed, before: &str, after: &str) -> Vec<(EventType, String, String)> {
+        let object = ObjectKey::new(Kind::Gateway, ObjectName::new("default", "web"));
+        let report =
+            Report::Object(ObjectReport { object, generation: 1, problems: Vec::new(), details: Details::None });
+        let status =
+            |message: &str| json!({"conditions": [{"type": "Programmed", "status": "False", "message": message}]});
+        let news = news(&report, Some(programmed), &status(before), &status(after));
+        news.into_iter().map(|event| (event.type_, event.reason, event.note.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn why_envoys_do_not_have_a_configuration_is_told_once() {
+        let refused = Programmed::Refused("web-1: cannot bind".to_owned());
+        let condition = "an Envoy refused the configuration: web-1: cannot bind";
+        let expected = [(EventType::Warning, "Refused".to_owned(), condition.to_owned())];
+        assert_eq!(told(&refused, "", condition), expected);
+        assert_eq!(told(&refused, "an Envoy refused the configuration: web-1: other", condition), expected);
+        assert_eq!(told(&refused, condition, condition), []);
+        assert_eq!(told(&refused, "", "no listener can be served"), [], "the status says something else");
+
+        let words = format!("Deployment a/b: {}", "no ".repeat(5_000));
+        let missing = Programmed::NotProvisioned(words.clone());
+        let condition = shortened(words, 4096, "…");
+        let [(type_, reason, note)] = &told(&missing, "", &condition)[..] else { panic!("one") };
+        assert_eq!((type_, reason.as_str()), (&EventType::Warning, "NoResources"));
+        assert!(note.starts_with("Deployment a/b: no ") && note.len() <= NOTE, "{note}");
+        assert_eq!(told(&missing, &condition, &condition), []);
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Clocks are never compared: whether a holder is alive is measured by our own clock from the moment at which we saw its last
 //! renewal (as in Kubernetes' own leader election, `client-go/tools/leaderelection`), so that skew does no harm. A holder that
-//! can not renew stops a third of the lease's duration before anybody else may start.
+//! can not renew stops a third of the lease's duration before anybody else may start, and no write takes as long as that
+//! ([`Leadership`]). One that ends gives the Lease back when its last write has ended.
 
 use std::{pin::pin, time::Duration};
 
@@ -23,11 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::Leadership;
+
 /// After how long an attempt that failed is made again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Whether this replica is the one that writes.
-pub type Leadership = watch::Receiver<bool>;
 
 /// Which Lease, and how long it lasts.
 #[derive(Clone, Debug)]
@@ -52,6 +52,19 @@ impl LeaseConfig {
     fn writes_for(&self) -> Duration {
         self.duration * 2 / 3
     }
+}
+
+/// Tells this replica's writers whether they may write, and hears when they have ended.
+pub struct Lead {
+    leads: watch::Sender<bool>,
+    writers: Leadership,
+}
+
+/// Who decides who leads, and what the writers look at. Nobody leads yet.
+pub fn lead(config: &LeaseConfig) -> (Lead, Leadership) {
+    let (leads, look) = watch::channel(false);
+    let writers = Leadership::new(look, config.duration);
+    (Lead { leads, writers: writers.clone() }, writers)
 }
 
 /// What is known of the Lease.
@@ -90,8 +103,10 @@ impl Seen {
     }
 }
 
-/// Holds the Lease whenever it can, until `shutdown`; then gives it back, so that another replica starts at once.
-pub async fn run(client: Client, config: LeaseConfig, leader: watch::Sender<bool>, shutdown: CancellationToken) {
+/// Holds the Lease whenever it can, until `shutdown`; then gives it back when nothing is being written any more, so that another
+/// replica starts at once.
+pub async fn run(client: Client, config: LeaseConfig, lead: Lead, shutdown: CancellationToken) {
+    let Lead { leads: leader, writers } = lead;
     let api: Api<Lease> = Api::namespaced(client, &config.namespace);
     let only = watcher::Config::default().fields(&format!("metadata.name={}", config.name));
     let mut events = pin!(watcher(api.clone(), only));
@@ -149,8 +164,10 @@ pub async fn run(client: Client, config: LeaseConfig, leader: watch::Sender<bool
     }
     let held = until.is_some();
     stop(&leader, &mut until, "shutting down");
-    if held {
+    if held && writers.is_idle().await {
         release(&api, &config, &seen).await;
+    } else if held {
+        tracing::info!(lease = config.name, "not given back: a write has not ended");
     }
 }
 

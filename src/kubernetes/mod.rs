@@ -6,6 +6,7 @@
 pub mod apply;
 mod events;
 pub mod identity;
+mod leadership;
 pub mod lease;
 pub mod look;
 pub mod owned;
@@ -23,7 +24,8 @@ use kube::{
 use thiserror::Error;
 
 pub use identity::{CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig};
-pub use lease::{Leadership, LeaseConfig};
+pub use leadership::{Leadership, NotWritten};
+pub use lease::LeaseConfig;
 pub use peers::{Peers, Sayings};
 pub use status::{StatusNews, StatusWriter};
 

@@ -8,15 +8,14 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, ValidationDirective},
 };
-use tokio::time;
 
-use super::{FIELD_MANAGER, apply::words};
+use super::{FIELD_MANAGER, Leadership, apply::words};
 use crate::{
     api::TailscaleGatewayRevision,
     model::{GatewayRevision, ObjectName},
 };
 
-/// How long a request may take: shorter than what is left of a lease when its holder stops.
+/// How long a request may take, unless the Lease allows less.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Applies the object of a Gateway, and gives its `metadata.generation`.
@@ -24,7 +23,12 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// When the API server does not take it, in its words.
-pub async fn write(client: &Client, gateway: &ObjectName, revision: &GatewayRevision) -> Result<i64, String> {
+pub async fn write(
+    client: &Client,
+    leader: &Leadership,
+    gateway: &ObjectName,
+    revision: &GatewayRevision,
+) -> Result<i64, String> {
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         force: true,
@@ -33,7 +37,7 @@ pub async fn write(client: &Client, gateway: &ObjectName, revision: &GatewayRevi
     };
     let object = TailscaleGatewayRevision::of(gateway, revision);
     let api = api(client, gateway);
-    let applied = timely(api.patch(&gateway.name, &params, &Patch::Apply(&object))).await?;
+    let applied = timely(leader, api.patch(&gateway.name, &params, &Patch::Apply(&object))).await?;
     Ok(applied.map_err(|error| words(&error))?.metadata.generation.unwrap_or_default())
 }
 
@@ -42,9 +46,9 @@ pub async fn write(client: &Client, gateway: &ObjectName, revision: &GatewayRevi
 /// # Errors
 ///
 /// When the API server does not do it, in its words.
-pub async fn remove(client: &Client, gateway: &ObjectName) -> Result<(), String> {
+pub async fn remove(client: &Client, leader: &Leadership, gateway: &ObjectName) -> Result<(), String> {
     let api = api(client, gateway);
-    match timely(api.delete(&gateway.name, &DeleteParams::background())).await? {
+    match timely(leader, api.delete(&gateway.name, &DeleteParams::background())).await? {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         answer => answer.map(drop).map_err(|error| words(&error)),
     }
@@ -54,7 +58,6 @@ fn api(client: &Client, gateway: &ObjectName) -> Api<TailscaleGatewayRevision> {
     Api::namespaced(client.clone(), &gateway.namespace)
 }
 
-async fn timely<T>(request: impl Future<Output = T>) -> Result<T, String> {
-    let late = |_| format!("no answer within {} s", TIMEOUT.as_secs());
-    time::timeout(TIMEOUT, request).await.map_err(late)
+async fn timely<T>(leader: &Leadership, request: impl Future<Output = T>) -> Result<T, String> {
+    leader.write(TIMEOUT, request).await.map_err(|not_written| not_written.to_string())
 }

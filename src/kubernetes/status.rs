@@ -1,7 +1,10 @@
 //! Writes statuses: what was found about objects, as far as the API server does not have it yet.
 //!
 //! One write carries all that came together meanwhile; an object that is written often waits a moment between writes. Each
-//! write names the version of the object that it was made for, so that it never undoes somebody else's.
+//! write names the version of the object that it was made for, so that it never undoes somebody else's. One that fails is tried
+//! again later each time, and what the API server does not take when there is something else to say.
+
+mod failures;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -22,11 +25,12 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{FIELD_MANAGER, Leadership, events};
+use self::failures::{Cause, Failures, Made, RETRY};
+use super::{FIELD_MANAGER, Leadership, NotWritten, apply::words, events};
 use crate::{
     api::{Finding, Observed},
     metrics::Metrics,
-    model::{Details, Kind, ObjectKey, ObjectName, ObjectReport, Problem, Programmed, Report},
+    model::{Details, Kind, ObjectKey, ObjectName, ObjectReport, Problem, Programmed, Report, Said},
     status::{merge, status},
 };
 
@@ -34,10 +38,8 @@ use crate::{
 const AT_ONCE: usize = 6;
 /// How long an object that many others change, such as a Gateway whose routes are counted, is left alone after a write.
 const CALM: Duration = Duration::from_millis(500);
-/// How long a write may take: not longer than what is left of the shortest lease when its holder stops.
+/// How long a write may take, unless the Lease allows less.
 const TIMEOUT: Duration = Duration::from_millis(3500);
-/// After how long a write that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Finalizers that the original operator left on objects of ours, and that nothing removes any more.
 const LEFT_BEHIND: [&str; 6] = [
@@ -56,8 +58,8 @@ pub enum StatusNews {
     Reported(Vec<(ObjectKey, Option<Arc<Report>>)>),
     /// What stands at the API server.
     Observed(Vec<(ObjectKey, Option<Observed>)>),
-    /// What the Envoys of a Gateway say.
-    Programmed(ObjectName, Programmed),
+    /// What the Envoys of a Gateway say, and of which state of it.
+    Programmed(ObjectName, Said),
     /// What of a Gateway's Envoys could not be created or changed, and why; nothing when all of it could.
     Provisioned(ObjectName, Option<String>),
 }
@@ -72,7 +74,7 @@ pub struct StatusWriter {
     metrics: Arc<Metrics>,
     reports: HashMap<ObjectKey, Arc<Report>>,
     observed: HashMap<ObjectKey, Observed>,
-    programmed: HashMap<ObjectName, Programmed>,
+    said: HashMap<ObjectName, Said>,
     /// Gateways whose Envoys are not as they should be, and why.
     unprovisioned: HashMap<ObjectName, String>,
     /// To be looked at, and when.
@@ -80,19 +82,21 @@ pub struct StatusWriter {
     due_at: HashMap<ObjectKey, Instant>,
     written_at: HashMap<ObjectKey, Instant>,
     writing: HashSet<ObjectKey>,
+    failures: Failures,
     writes: FuturesUnordered<BoxFuture<'static, Written>>,
 }
 
 /// What came of a write.
 struct Written {
     key: ObjectKey,
+    made: Made,
     outcome: Result<DynamicObject, WriteError>,
 }
 
 enum WriteError {
-    /// The object has changed meanwhile, or is gone: the watch tells.
+    /// The object has changed meanwhile, or is gone: the watch tells. Or another replica leads.
     Outdated,
-    Failed(String),
+    Failed(Cause, String),
 }
 
 impl StatusWriter {
@@ -112,12 +116,13 @@ impl StatusWriter {
             metrics,
             reports: HashMap::new(),
             observed: HashMap::new(),
-            programmed: HashMap::new(),
+            said: HashMap::new(),
             unprovisioned: HashMap::new(),
             due: BTreeSet::new(),
             due_at: HashMap::new(),
             written_at: HashMap::new(),
             writing: HashSet::new(),
+            failures: Failures::default(),
             writes: FuturesUnordered::new(),
         }
     }
@@ -125,7 +130,7 @@ impl StatusWriter {
     /// Writes until nobody has news any more.
     pub async fn run(mut self, mut news: mpsc::UnboundedReceiver<StatusNews>) {
         loop {
-            let leads = *self.leader.borrow_and_update();
+            let leads = self.leader.look();
             let next = self.due.first().map(|(at, _)| *at).filter(|_| leads && self.writing.len() < AT_ONCE);
             tokio::select! {
                 biased;
@@ -169,12 +174,13 @@ impl StatusWriter {
                         None => {
                             self.observed.remove(&key);
                             self.written_at.remove(&key);
+                            self.failures.forget(&key);
                         }
                     }
                 }
             }
-            StatusNews::Programmed(gateway, programmed) => {
-                self.programmed.insert(gateway.clone(), programmed);
+            StatusNews::Programmed(gateway, said) => {
+                self.said.insert(gateway.clone(), said);
                 self.mark(ObjectKey::new(Kind::Gateway, gateway));
             }
             StatusNews::Provisioned(gateway, problem) => {
@@ -189,7 +195,8 @@ impl StatusWriter {
 
     /// Another replica may have written anything while this one did not lead.
     fn on_leadership(&mut self) {
-        if *self.leader.borrow_and_update() {
+        if self.leader.look() {
+            self.failures.clear();
             let all: Vec<ObjectKey> = self.observed.keys().cloned().collect();
             all.into_iter().for_each(|key| self.mark(key));
         }
@@ -226,7 +233,13 @@ impl StatusWriter {
                 self.mark_at(key, now + RETRY);
                 continue;
             }
-            if let Some(write) = self.write(&key) {
+            let Some(observed) = self.observed.get(&key) else { continue };
+            let made = self.made(&key, observed);
+            if let Some(until) = self.failures.rests_until(&key, &made, now) {
+                self.mark_at(key, until);
+                continue;
+            }
+            if let Some(write) = self.write(&key, observed, made) {
                 self.written_at.insert(key.clone(), now);
                 self.writing.insert(key);
                 self.writes.push(write);
@@ -234,29 +247,48 @@ impl StatusWriter {
         }
     }
 
+    /// What is said of a Gateway as it is now; nothing while nobody has spoken of that.
+    fn programmed(&self, report: &Report) -> Option<Programmed> {
+        let Report::Gateway(report) = report else { return None };
+        let gateway = &report.object.name;
+        match (self.unprovisioned.get(gateway), self.said.get(gateway)) {
+            (Some(words), _) => Some(Programmed::NotProvisioned(words.clone())),
+            // What was said of the Gateway as it was says nothing of what it is now.
+            (None, Some(said)) if said.edition == report.edition() => Some(said.programmed.clone()),
+            (None, _) => None,
+        }
+    }
+
+    /// What an object's status is to be made from.
+    fn made(&self, key: &ObjectKey, observed: &Observed) -> Made {
+        let report = refusal(key, observed).map(Arc::new).or_else(|| self.reports.get(key).cloned());
+        let programmed = report.as_deref().and_then(|report| self.programmed(report));
+        Made { report, programmed, version: observed.resource_version.clone() }
+    }
+
     /// The write that an object needs, if it needs one.
-    fn write(&self, key: &ObjectKey) -> Option<BoxFuture<'static, Written>> {
-        let observed = self.observed.get(key)?;
+    fn write(&self, key: &ObjectKey, observed: &Observed, made: Made) -> Option<BoxFuture<'static, Written>> {
         if let Some(finalizers) = without_left_behind(key.kind, &observed.finalizers) {
             tracing::info!(object = %key, "removing the finalizer that the original operator left");
             let body = json!({"metadata": {"resourceVersion": observed.resource_version, "finalizers": finalizers}});
-            return Some(self.patch(key, body, false));
+            return Some(self.patch(key, made, body, false));
         }
-        let is_gateway = key.kind == Kind::Gateway;
-        let programmed = match (self.unprovisioned.get(&key.name), self.programmed.get(&key.name)) {
-            (Some(words), _) if is_gateway => Programmed::NotProvisioned(words.clone()),
-            (_, Some(programmed)) if is_gateway => programmed.clone(),
-            _ => said_before(&observed.status),
-        };
-        let report = refusal(key, observed).map(Arc::new).or_else(|| self.reports.get(key).cloned());
-        let wanted = report.as_ref().map(|report| status(report, &programmed));
+        let programmed = made.programmed.as_ref();
+        let wanted = made.report.as_ref().map(|report| {
+            let mut wanted = status(report, programmed.unwrap_or(&Programmed::Pending));
+            if programmed.is_none() {
+                wanted.keep_programmed(&observed.status);
+            }
+            wanted
+        });
         let merged = merge(key.kind, &observed.status, wanted.as_ref(), self.controller, Timestamp::now())?;
-        let news = report.map(|report| events::news(&report, &observed.status, &merged));
+        let report = made.report.as_ref();
+        let news = report.map(|report| events::news(report, programmed, &observed.status, &merged));
         let body = json!({
             "metadata": {"resourceVersion": observed.resource_version},
             "status": difference(&observed.status, &merged),
         });
-        let write = self.patch(key, body, true);
+        let write = self.patch(key, made, body, true);
         let Some(news) = news.filter(|news| !news.is_empty()) else { return Some(write) };
         let publish =
             events::publish(self.client.clone(), self.replica.clone(), key.clone(), observed.uid.clone(), news);
@@ -270,13 +302,13 @@ impl StatusWriter {
         Some(both.boxed())
     }
 
-    fn patch(&self, key: &ObjectKey, body: Value, of_status: bool) -> BoxFuture<'static, Written> {
+    fn patch(&self, key: &ObjectKey, made: Made, body: Value, of_status: bool) -> BoxFuture<'static, Written> {
         let resource = resource(key.kind);
         let api: Api<DynamicObject> = match key.kind.namespaced() {
             true => Api::namespaced_with(self.client.clone(), &key.name.namespace, &resource),
             false => Api::all_with(self.client.clone(), &resource),
         };
-        let key = key.clone();
+        let (key, leader) = (key.clone(), self.leader.clone());
         async move {
             let name = Arc::clone(&key.name.name);
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -288,24 +320,26 @@ impl StatusWriter {
                     api.patch(&name, &parameters, &patch).await
                 }
             };
-            let outcome = match time::timeout(TIMEOUT, writing).await {
+            let outcome = match leader.write(TIMEOUT, writing).await {
                 Ok(Ok(object)) => Ok(object),
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => {
                     Err(WriteError::Outdated)
                 }
-                Ok(Err(error)) => Err(WriteError::Failed(error.to_string())),
-                Err(_) => Err(WriteError::Failed("the API server does not answer".to_owned())),
+                Ok(Err(error)) => Err(WriteError::Failed(Cause::of(&error), words(&error))),
+                Err(NotWritten::Lost) => Err(WriteError::Outdated),
+                Err(late) => Err(WriteError::Failed(Cause::Unanswered, late.to_string())),
             };
-            Written { key, outcome }
+            Written { key, made, outcome }
         }
         .boxed()
     }
 
-    fn on_written(&mut self, Written { key, outcome }: Written) {
+    fn on_written(&mut self, Written { key, made, outcome }: Written) {
         self.writing.remove(&key);
         self.metrics.status_written(key.kind, outcome.is_ok());
         match outcome {
             Ok(object) => {
+                self.failures.succeeded(&key);
                 let DynamicObject { metadata, mut data, .. } = object;
                 if let Some(observed) = self.observed.get_mut(&key) {
                     observed.resource_version = metadata.resource_version.unwrap_or_default();
@@ -316,9 +350,20 @@ impl StatusWriter {
                 self.mark(key);
             }
             Err(WriteError::Outdated) => self.mark_at(key, Instant::now() + RETRY),
-            Err(WriteError::Failed(words)) => {
-                tracing::warn!(object = %key, "writing the status: {words}; trying again");
-                self.mark_at(key, Instant::now() + RETRY);
+            Err(WriteError::Failed(cause, words)) => {
+                let (again_at, is_new) = self.failures.note(&key, made, &cause, &words, Instant::now());
+                match cause {
+                    _ if !is_new => tracing::debug!(object = %key, "writing the status: {words}"),
+                    Cause::Unanswered => tracing::warn!(object = %key, "writing the status: {words}; trying again"),
+                    Cause::Forbidden => {
+                        let kind = key.kind;
+                        tracing::warn!(object = %key, "writing statuses of {kind} objects: {words}; trying again, each time later");
+                    }
+                    Cause::Invalid => {
+                        tracing::warn!(object = %key, "the API server does not take the status: {words}; trying again when it is another");
+                    }
+                }
+                self.mark_at(key, again_at);
             }
         }
     }
@@ -360,16 +405,6 @@ fn without_left_behind(kind: Kind, finalizers: &[String]) -> Option<Vec<&String>
     let stays: Vec<&String> =
         finalizers.iter().filter(|finalizer| !LEFT_BEHIND.contains(&finalizer.as_str())).collect();
     (is_of_our_group(kind) && stays.len() < finalizers.len()).then_some(stays)
-}
-
-/// What an earlier process or another replica said of a Gateway's Envoys, until they have been heard.
-fn said_before(status: &Value) -> Programmed {
-    let is_true = status["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True");
-    if is_true { Programmed::Acknowledged } else { Programmed::Pending }
 }
 
 /// The merge patch (RFC 7396) that makes the one of the other.

@@ -24,8 +24,8 @@ pub use name::{
 };
 pub use problem::{Problem, Reason, Severity};
 pub use report::{
-    ClassReport, Details, EndpointDetails, GatewayReport, ListenerReport, ObjectReport, ParentReport, ParentTarget,
-    Programmed, Report, RouteReport, TargetDetails,
+    ClassReport, Details, Edition, EndpointDetails, GatewayReport, ListenerReport, ObjectReport, ParentReport,
+    ParentTarget, Programmed, Report, RouteReport, Said, TargetDetails,
 };
 pub use revision::GatewayRevision;
 pub use shortened::shortened;

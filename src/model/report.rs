@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::{Kind, ObjectKey, Problem};
 
 /// The findings about one object.
@@ -59,6 +61,25 @@ pub enum Programmed {
     NotProvisioned(String),
 }
 
+/// Which state of a Gateway somebody speaks of. The same on every replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edition {
+    /// Its `metadata.generation`.
+    pub generation: i64,
+    /// A hash of the names of the listeners that are served: one more is served when its Secret comes, which is no new
+    /// generation.
+    pub listeners: u64,
+}
+
+/// What Envoys say of one state of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Of which.
+    pub edition: Edition,
+    /// What.
+    pub programmed: Programmed,
+}
+
 /// The findings about a GatewayClass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassReport {
@@ -83,6 +104,19 @@ pub struct GatewayReport {
     pub problems: Vec<Problem>,
     /// One entry for each listener, in the order of `spec.listeners`.
     pub listeners: Vec<ListenerReport>,
+}
+
+impl GatewayReport {
+    /// Which state of the Gateway this is about.
+    pub fn edition(&self) -> Edition {
+        let mut listeners = Xxh3::new();
+        for listener in self.listeners.iter().filter(|listener| listener.served) {
+            listeners.update(listener.name.as_bytes());
+            // No name has this in it.
+            listeners.update(b"/");
+        }
+        Edition { generation: self.generation, listeners: listeners.digest() }
+    }
 }
 
 /// The findings about one listener.

@@ -12,7 +12,7 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kube::Client;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{self, Instant},
 };
 
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     api::{OwnedNews, OwnedObject},
     kubernetes::{
+        Leadership,
         apply::{ApplyError, Retry, apply, delete, find, hand_over_replicas},
         owned::follow,
     },
@@ -49,7 +50,7 @@ pub type Outcome = (ObjectName, Option<String>);
 pub async fn run(
     client: Client,
     plans: mpsc::UnboundedReceiver<Vec<PlanChange>>,
-    leader: watch::Receiver<bool>,
+    leader: Leadership,
     metrics: Arc<Metrics>,
     outcomes: mpsc::UnboundedSender<Outcome>,
 ) {
@@ -72,7 +73,7 @@ pub async fn run(
 
 struct Runner {
     client: Client,
-    leader: watch::Receiver<bool>,
+    leader: Leadership,
     metrics: Arc<Metrics>,
     outcomes: mpsc::UnboundedSender<Outcome>,
     /// Nothing until all are known.
@@ -120,7 +121,7 @@ enum Did {
 impl Runner {
     async fn run(mut self, mut plans: mpsc::UnboundedReceiver<Vec<PlanChange>>, mut news: mpsc::Receiver<OwnedNews>) {
         loop {
-            let acts = *self.leader.borrow_and_update() && self.plans.is_some() && self.known.has_looked();
+            let acts = self.leader.look() && self.plans.is_some() && self.known.has_looked();
             let next = self.due.first().map(|(at, _)| *at).filter(|_| acts && self.working.len() < AT_ONCE);
             tokio::select! {
                 biased;
@@ -180,7 +181,7 @@ impl Runner {
 
     /// Another replica may have written anything while this one did not lead.
     fn on_leadership(&mut self) {
-        if *self.leader.borrow_and_update() {
+        if self.leader.look() {
             self.mark_all();
         }
     }
@@ -282,11 +283,12 @@ impl Runner {
         let (client, leader) = (self.client.clone(), self.leader.clone());
         let work = async move {
             for step in steps {
-                // Between any two writes the lease may have gone to another replica.
-                if !*leader.borrow() {
+                let (key, result) = carry_out(&client, &leader, &gateway, step).await;
+                // The lease may have gone to another replica: what was not done is not missing for that.
+                if result.is_err() && !leader.leads() {
                     return Done { gateway, results, complete: false };
                 }
-                results.push(carry_out(&client, &gateway, step).await);
+                results.push((key, result));
             }
             Done { gateway, results, complete: true }
         };
@@ -398,27 +400,33 @@ impl State {
     }
 }
 
-async fn carry_out(client: &Client, gateway: &ObjectName, step: Step) -> (OwnedKey, Result<Did, ApplyError>) {
+async fn carry_out(
+    client: &Client,
+    leader: &Leadership,
+    gateway: &ObjectName,
+    step: Step,
+) -> (OwnedKey, Result<Did, ApplyError>) {
     match step {
         Step::Taken(key) => (key.clone(), Err(ApplyError::Taken(key))),
         Step::Delete { key, uid } => {
-            let deleted = delete(client, &key, &uid).await;
+            let deleted = delete(client, leader, &key, &uid).await;
             (key, deleted.map(|()| Did::Deleted))
         }
         Step::Create(object) => {
             // Something with this name and without our labels may be there. Between the look and the write somebody could
             // make it; it would take our fields then.
-            let result = match find(client, &object.key).await {
+            let result = match find(client, leader, &object.key).await {
                 Ok(Some(there)) if !may_write(gateway, &there) => Err(ApplyError::Taken(object.key.clone())),
-                Ok(_) => apply(client, &object.key, &object.manifest).await,
+                Ok(_) => apply(client, leader, &object.key, &object.manifest).await,
                 Err(error) => Err(error),
             };
             (object.key.clone(), result.map(|applied| Did::Applied(Box::new(object), applied)))
         }
         Step::Change { object, keep_replicas } => {
-            let handed_over = if keep_replicas { hand_over_replicas(client, &object.key).await } else { Ok(()) };
+            let handed_over =
+                if keep_replicas { hand_over_replicas(client, leader, &object.key).await } else { Ok(()) };
             let result = match handed_over {
-                Ok(()) => apply(client, &object.key, &object.manifest).await,
+                Ok(()) => apply(client, leader, &object.key, &object.manifest).await,
                 Err(error) => Err(error),
             };
             (object.key.clone(), result.map(|applied| Did::Applied(Box::new(object), applied)))

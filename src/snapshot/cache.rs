@@ -280,6 +280,12 @@ impl SnapshotWatch {
         self.cell.current.load_full()
     }
 
+    /// The same, and how many had been published by then. It may be a newer one already, and then there is news.
+    pub fn take(&mut self) -> (Arc<Snapshot>, u64) {
+        let revision = *self.news.borrow_and_update();
+        (self.cell.current.load_full(), revision)
+    }
+
     /// How many snapshots have been published so far.
     pub fn revision(&self) -> u64 {
         *self.news.borrow()

@@ -16,6 +16,6 @@ mod watch;
 
 pub use file_set::FileSet;
 pub use files::FileWorld;
-pub use kubernetes::{ClusterUpdate, Health, KindState, KindStates, KubernetesSource};
+pub use kubernetes::{ClusterUpdate, Health, KindState, KindStates, KubernetesSource, PATIENCE};
 pub use located::{Located, Subject};
 pub use watch::{FileSource, SourceUpdate, StartError, read_all};

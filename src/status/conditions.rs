@@ -115,6 +115,29 @@ pub fn status(report: &Report, programmed: &Programmed) -> ObjectStatus {
     status
 }
 
+impl ObjectStatus {
+    /// Leaves said that a Gateway and its listeners are programmed, of the generation of which the status before said it: for
+    /// as long as nobody has spoken of this one. A listener that was not programmed before is not said to be.
+    pub fn keep_programmed(&mut self, before: &Value) {
+        keep_programmed(&mut self.conditions, &before["conditions"]);
+        for listener in &mut self.listeners {
+            let known = before["listeners"].as_array().into_iter().flatten();
+            let known = known.into_iter().find(|known| known["name"] == listener.name.as_str());
+            keep_programmed(&mut listener.conditions, known.map_or(&Value::Null, |known| &known["conditions"]));
+        }
+    }
+}
+
+fn keep_programmed(conditions: &mut [Condition], before: &Value) {
+    let is_true = |condition: &&Value| condition["type"] == "Programmed" && condition["status"] == "True";
+    let Some(before) = before.as_array().into_iter().flatten().find(is_true) else { return };
+    let is_open =
+        |condition: &&mut Condition| condition.type_ == "Programmed" && condition.status == ConditionStatus::Unknown;
+    for condition in conditions.iter_mut().filter(is_open) {
+        *condition = Maker(before["observedGeneration"].as_i64().unwrap_or_default()).holds("Programmed", "Programmed");
+    }
+}
+
 /// Makes the conditions of one generation.
 struct Maker(i64);
 

@@ -281,12 +281,13 @@ struct Open<P: Speaks> {
 impl<P: Speaks> Open<P> {
     fn new(shared: &Arc<Shared>, connection: &Connection, scope: Scope, node: super::NodeInfo) -> Self {
         let watch = shared.cache.watch(&node.gateway, rendering::<P>(scope, &node));
+        let snapshots = watch.clone();
         let news = News { ready: Some(shared.cache.ready()), watch, taken: None };
         shared.metrics.stream_opened(P::PROTOCOL.label(), &node.gateway);
         let machine = P::machine(scope, shared.options.machine.clone());
         let id = shared.registry.next_id();
         let ends = (connection.peer, connection.close.clone());
-        let stream = Arc::new(Stream::new(id, node, P::PROTOCOL, scope, ends, machine));
+        let stream = Arc::new(Stream::new(id, node, P::PROTOCOL, scope, ends, snapshots, machine));
         shared.registry.insert(stream.clone());
         info!(
             stream = id, gateway = %stream.node.gateway, node = %stream.node.id, client = %stream.node.user_agent,
@@ -309,6 +310,8 @@ impl<P: Speaks> Open<P> {
         if let Some(of) = of {
             shared.metrics.request(of);
         }
+        // An answer may let go what waited for it.
+        self.stream.mark_to_tell();
         let (taken, events) = {
             let mut machine = self.stream.machine();
             (machine.on_request(request, Instant::now()), machine.take_events())
@@ -322,6 +325,9 @@ impl<P: Speaks> Open<P> {
         if skipped > 0 {
             shared.metrics.coalesced_commits(skipped);
         }
+        // What is refused may not be served any more, and then there is nothing to send and nobody answers.
+        self.stream.mark_to_tell();
+        shared.registry.notify();
         let now = Instant::now();
         self.told_at.get_or_insert(now);
         self.behind.get_or_insert((now, false));
@@ -343,8 +349,14 @@ impl<P: Speaks> Open<P> {
         let Some(response) = response else {
             self.told_at = None;
             self.note_convergence(shared, now);
+            if self.news.taken.is_some_and(|revision| self.stream.mark_told(revision)) {
+                shared.registry.notify();
+            }
             return None;
         };
+        // Whether it is taken is in doubt until it is answered.
+        self.stream.mark_to_tell();
+        shared.registry.notify();
         if let Some(told_at) = self.told_at.take() {
             shared.metrics.sent_after_commit(now - told_at);
         }
@@ -471,8 +483,7 @@ impl News {
 
     /// The newest snapshot, and how many were skipped since the last.
     fn take(&mut self) -> (Arc<crate::snapshot::Snapshot>, u64) {
-        let snapshot = self.watch.current();
-        let revision = self.watch.revision();
+        let (snapshot, revision) = self.watch.take();
         let skipped = self.taken.map_or(0, |taken| (revision - taken).saturating_sub(1));
         self.taken = Some(revision);
         (snapshot, skipped)

@@ -20,7 +20,7 @@ use super::{Agreement, Machine, NodeInfo, ResourceStatus, Scope, Summary, TypeSt
 use crate::{
     metrics::Metrics,
     model::{ObjectName, Programmed},
-    snapshot::TypeUrl,
+    snapshot::{SnapshotWatch, TypeUrl},
 };
 
 /// The streams that are open.
@@ -28,8 +28,26 @@ use crate::{
 pub struct Registry {
     clients: Mutex<BTreeMap<u64, Arc<Client>>>,
     next: AtomicU64,
-    /// A stream came or went, or a client answered.
+    /// A stream came or went, a client answered, or something is to be said to one.
     news: Notify,
+}
+
+/// What the Envoys of a Gateway say.
+#[derive(Default)]
+struct Together {
+    refusal: Option<String>,
+    is_pending: bool,
+    has_listeners: bool,
+}
+
+impl Together {
+    fn programmed(self) -> Programmed {
+        match self {
+            Self { refusal: Some(words), .. } => Programmed::Refused(words),
+            Self { has_listeners: true, is_pending: false, .. } => Programmed::Acknowledged,
+            _ => Programmed::Pending,
+        }
+    }
 }
 
 /// An open stream, whatever its protocol.
@@ -41,22 +59,29 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
-    /// What the connected Envoys of a Gateway say about its configuration. One that is still fetching counts as one that has not
-    /// acknowledged yet.
-    pub fn programmed(&self, gateway: &ObjectName) -> Programmed {
-        let (mut settled, mut pending) = (false, false);
-        for client in self.clients().iter().filter(|client| client.node.gateway == *gateway) {
-            let agreement = client.machine().agreement();
-            if let Some(words) = agreement.refusal {
-                return Programmed::Refused(format!("{}: {words}", client.node.id));
+    /// What the connected Envoys of each Gateway say about its newest configuration. One that is still fetching, or that does
+    /// not take what is sent, counts as one that has not acknowledged yet.
+    pub fn programmed(&self) -> BTreeMap<ObjectName, Programmed> {
+        let mut together: BTreeMap<ObjectName, Together> = BTreeMap::new();
+        for client in self.clients() {
+            let machine = client.machine();
+            let Agreement { refusal, is_pending, has_listeners } = machine.agreement();
+            // While nothing can happen to the machine: an answer is marked before it is taken in, and what follows from it is
+            // not sent yet.
+            let is_told_all = client.is_told_all();
+            drop(machine);
+            let of_gateway = together.entry(client.node.gateway.clone()).or_default();
+            if let Some(words) = refusal {
+                of_gateway.refusal.get_or_insert_with(|| format!("{}: {words}", client.node.id));
             }
-            pending |= agreement.is_pending;
-            settled |= agreement.has_listeners;
+            of_gateway.is_pending |= is_pending || !is_told_all;
+            of_gateway.has_listeners |= has_listeners;
         }
-        if settled && !pending { Programmed::Acknowledged } else { Programmed::Pending }
+        together.into_iter().map(|(gateway, together)| (gateway, together.programmed())).collect()
     }
 
-    /// Waits until a stream comes or goes, or a client answers. For one reader: each piece of news is told once.
+    /// Waits until a stream comes or goes, a client answers, or something is to be said to one. For one reader: each piece of
+    /// news is told once.
     pub async fn changed(&self) {
         self.news.notified().await;
     }
@@ -118,6 +143,10 @@ pub struct Stream<M: ?Sized> {
     /// Milliseconds from `started` to the moment at which the transport was given a piece, plus one; 0 once it asked for the
     /// next.
     handed_out: AtomicU64,
+    /// What there is to tell it.
+    snapshots: SnapshotWatch,
+    /// How many snapshots had been published when there was nothing left to send, plus one; 0 while there is something.
+    told: AtomicU64,
     pub(super) machine: Mutex<M>,
 }
 
@@ -128,6 +157,7 @@ impl<M> Stream<M> {
         protocol: Protocol,
         scope: Scope,
         (peer, close): (SocketAddr, CancellationToken),
+        snapshots: SnapshotWatch,
         machine: M,
     ) -> Self {
         Self {
@@ -140,6 +170,8 @@ impl<M> Stream<M> {
             started: Instant::now(),
             close,
             handed_out: AtomicU64::new(0),
+            snapshots,
+            told: AtomicU64::new(0),
             machine: Mutex::new(machine),
         }
     }
@@ -159,6 +191,21 @@ impl<M: ?Sized> Stream<M> {
     /// The transport asked for the next piece: it has room.
     pub(super) fn mark_room(&self) {
         self.handed_out.store(0, Ordering::Relaxed);
+    }
+
+    /// Something has come that may have to be sent.
+    pub(super) fn mark_to_tell(&self) {
+        self.told.store(0, Ordering::Release);
+    }
+
+    /// Of the snapshot with this revision nothing is left to send. Answers whether that is news.
+    pub(super) fn mark_told(&self, revision: u64) -> bool {
+        self.told.swap(revision + 1, Ordering::AcqRel) != revision + 1
+    }
+
+    /// Whether nothing is left to send of what is published now. What was sent may wait for an answer.
+    pub(super) fn is_told_all(&self) -> bool {
+        self.told.load(Ordering::Acquire) == self.snapshots.revision() + 1
     }
 
     /// For how long the transport has not been able to write what it was given; nothing when all is written.

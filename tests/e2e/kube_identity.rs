@@ -15,7 +15,7 @@ use tailscale_gateway::{
         accepts_client, accepts_server, trust::SecretData,
     },
     kubernetes::{
-        CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig,
+        CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig, Leadership,
         identity::{AUTHORITIES_SECRET, CERTIFICATE_LABEL, start},
     },
     metrics::Metrics,
@@ -54,6 +54,7 @@ impl Replica {
         let (wanted, wants) = watch::channel(ClientSecrets::new());
         let metrics = Arc::new(Metrics::new(Arc::new(SnapshotCache::new())));
         let stop = CancellationToken::new();
+        let leader = Leadership::new(leader, Duration::from_secs(15));
         let kept = start(client.clone(), config, leader, wants, Arc::clone(&metrics), stop.clone());
         Self { leads, wanted, kept, metrics, _stop: stop.drop_guard() }
     }

@@ -6,12 +6,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 use tailscale_gateway::{
     api::parse,
-    kubernetes::permissions::permissions,
+    kubernetes::{Leadership, permissions::permissions},
     metrics::Metrics,
     model::{Kind, ObjectKey, ObjectName},
     operator::{DEFAULT_ENVOY_IMAGE, PlanChange, Planner, Settings, run::run},
@@ -57,6 +58,7 @@ impl Site {
         let kubeconfig = cluster.service_account_kubeconfig(SYSTEM, "operator").await;
         let (plans, planned) = mpsc::unbounded_channel();
         let (leader, leads) = watch::channel(true);
+        let leads = Leadership::new(leads, Duration::from_secs(15));
         let (outcomes, mut told) = mpsc::unbounded_channel();
         let known: Arc<Mutex<HashMap<ObjectName, Option<String>>>> = Arc::default();
         let noted = Arc::clone(&known);

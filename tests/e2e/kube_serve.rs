@@ -13,6 +13,7 @@ use kube::{
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tailscale_gateway::kubernetes::permissions::permissions;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -180,6 +181,8 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     let object = wait_for(&cluster, "httproute", "all", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
     assert_eq!(object["status"]["parents"][0]["controllerName"], "gateway.tailscale.com/gateway-controller");
 
+    programmed_follows_what_the_envoy_says(&cluster, &envoy, port).await;
+
     // A change goes all the way, and what is wrong is said where it was written.
     cluster.apply(&[endpoint("green", &green), route("all", "/", "green")].concat()).await;
     until("the new backend to answer", async || {
@@ -197,6 +200,75 @@ async fn what_is_applied_to_the_api_server_answers_through_envoy_and_its_status_
     .await;
     let features = self::object(&cluster, "gatewayclass", "tailscale").await["status"]["supportedFeatures"].clone();
     assert!(features.as_array().is_some_and(|list| list.contains(&json!({"name": "HTTPRoute"}))), "{features}");
+}
+
+/// Applies the Gateway with one more listener, or without.
+async fn apply_listeners(cluster: &Cluster, port: u16, more: Option<u16>) -> Value {
+    let listener = |(name, port): (&str, u16)| json!({"name": name, "protocol": "HTTP", "port": port});
+    let listeners: Vec<Value> =
+        [("http", port)].into_iter().chain(more.map(|port| ("more", port))).map(listener).collect();
+    let patch = json!({"spec": {"listeners": listeners}}).to_string();
+    cluster.kubectl(&["patch", "gateway", "web", "--type=merge", "--patch", &patch]).await.expect_success();
+    object(cluster, "gateway", "web").await["metadata"]["generation"].clone()
+}
+
+/// The Gateway and the last listener, as far as they are said to be programmed, and of which generation.
+fn programmed(gateway: &Value) -> [(String, Value); 2] {
+    let last = gateway["status"]["listeners"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+    [&gateway["status"]["conditions"], &last["conditions"]].map(|conditions| {
+        let known = conditions.as_array().into_iter().flatten().find(|one| one["type"] == "Programmed");
+        let known = known.cloned().unwrap_or_default();
+        (known["status"].as_str().unwrap_or_default().to_owned(), known["observedGeneration"].clone())
+    })
+}
+
+async fn wait_until_programmed(cluster: &Cluster, generation: &Value) {
+    let wanted = ("True".to_owned(), generation.clone());
+    until(&format!("generation {generation} to be programmed"), async || {
+        let gateway = object(cluster, "gateway", "web").await;
+        let found = programmed(&gateway);
+        if found == [wanted.clone(), wanted.clone()] { Ok(()) } else { Err(gateway["status"].to_string()) }
+    })
+    .await;
+}
+
+/// The Gateway is programmed. An Envoy that does not answer, and one that refuses a listener.
+async fn programmed_follows_what_the_envoy_says(cluster: &Cluster, envoy: &Envoy, port: u16) {
+    envoy.process().signal(Signal::STOP);
+    let more = Port::lease();
+    let generation = apply_listeners(cluster, port, Some(more.address().port())).await;
+    let gateway = until("the new listener to be looked at", async || {
+        let gateway = object(cluster, "gateway", "web").await;
+        match &gateway["status"]["conditions"][0]["observedGeneration"] {
+            seen if *seen == generation => Ok(gateway),
+            seen => Err(seen.to_string()),
+        }
+    })
+    .await;
+    let is_true = |(status, of): &(String, Value)| status == "True" && *of == generation;
+    assert!(!programmed(&gateway).iter().any(is_true), "nobody has taken it: {}", gateway["status"]);
+    assert_ne!(programmed(&gateway)[1].0, "True", "a listener that is new: {}", gateway["status"]);
+    envoy.process().signal(Signal::CONT);
+    wait_until_programmed(cluster, &generation).await;
+
+    // Somebody else has its port.
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let generation = apply_listeners(cluster, port, Some(taken.local_addr().expect("it is bound").port())).await;
+    let gateway = wait_for(cluster, "gateway", "web", "/conditions", ("Programmed", "False/Invalid")).await;
+    let conditions = gateway["status"]["conditions"].as_array().expect("a list").iter();
+    let refusal = conditions.clone().find(|one| one["type"] == "Programmed").expect("it was waited for");
+    assert_eq!(refusal["observedGeneration"], generation);
+    let words = refusal["message"].as_str().unwrap_or_default();
+    assert!(words.starts_with("an Envoy refused the configuration: ") && words.contains("cannot bind"), "{words}");
+    until("an event that says so", async || {
+        let events = cluster.kubectl(&["events", "--for", "gateway/web"]).await.stdout;
+        let is_one = |line: &str| line.contains("Warning") && line.contains("Refused") && line.contains("cannot bind");
+        if events.lines().any(is_one) { Ok(()) } else { Err(events) }
+    })
+    .await;
+    // What it never took is not taken from it, so it has nothing to answer.
+    let generation = apply_listeners(cluster, port, None).await;
+    wait_until_programmed(cluster, &generation).await;
 }
 
 #[tokio::test]
@@ -469,6 +541,103 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
     assert!(second.terminate().await.success());
     let spec = object(&cluster, "lease", "tailscale-gateway").await["spec"].clone();
     assert_eq!(spec["holderIdentity"].as_str().unwrap_or_default(), "", "{spec}");
+    // And takes away the one with which it speaks.
+    let own = cluster.kubectl(&["get", "lease", "tailscale-gateway-second", "--ignore-not-found"]).await;
+    assert_eq!(own.expect_success(), "");
+}
+
+/// The account of [`OPERATOR`] with the chart's permissions, but for some resources.
+async fn may_all_but(cluster: &Cluster, without: &[&str]) {
+    let all = permissions().into_iter().filter(|one| !without.contains(&&*one.resource));
+    let rules: Vec<Value> =
+        all.map(|one| json!({"apiGroups": [one.group], "resources": [one.resource], "verbs": one.verbs})).collect();
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "operator"}, "rules": rules,
+    });
+    cluster.apply(&role.to_string()).await;
+    for resource in ["gatewayclasses", "httproutes"] {
+        until("the API server to know", async || {
+            let what = format!("{resource}.gateway.networking.k8s.io");
+            let ask = ["auth", "can-i", "list", &what, "--as", "system:serviceaccount:default:operator"];
+            let answer = cluster.kubectl(&ask).await.stdout;
+            let expected = if without.contains(&resource) { "no" } else { "yes" };
+            if answer.trim() == expected { Ok(()) } else { Err(answer) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_may_not_read_a_kind_yet_takes_nothing_away_and_goes_on_when_it_may() {
+    let cluster = cluster().await;
+    let (listener, envoy_admin) = (Port::lease(), Port::lease());
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let made = gateway(80)
+        .replace("annotations: {gateway.tailscale.com/infrastructure: external}", "labels: {}")
+        .replace("  addresses: [{type: IPAddress, value: 127.0.0.1}]\n", "")
+        .replace("name: web", "name: made");
+    let endpoints = [endpoint("blue", &blue), endpoint("green", &green)].concat();
+    let external = gateway(listener.address().port());
+    let account = OPERATOR.replace("name: cluster-admin", "name: operator");
+    cluster.apply(&[CLASS, &account, &external, &made, &endpoints, &route("all", "/", "blue")].concat()).await;
+    may_all_but(&cluster, &[]).await;
+    let kubeconfig = cluster.service_account_kubeconfig("default", "operator").await;
+    let first = Gateway::start_in_cluster(&kubeconfig, &["--replica", "first"]).await;
+    let relay = Relay::start(first.xds()).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
+    envoy.ready().await;
+    let asked = async || client::get(listener.address(), "/").send().await.echo().backend;
+    assert_eq!(asked().await, "blue");
+    let deployment = until("the Deployment", async || {
+        let printed =
+            cluster.kubectl(&["get", "deployment", "made-tailscale", "--output", "jsonpath={.metadata.uid}"]).await;
+        if printed.success { Ok(printed.stdout) } else { Err(printed.stderr) }
+    })
+    .await;
+    assert!(first.terminate().await.success());
+
+    // It starts anew and may not read what makes a Gateway ours, nor what is served there.
+    may_all_but(&cluster, &["gatewayclasses", "httproutes"]).await;
+    let second = Gateway::begin_in_cluster(&kubeconfig, &["--replica", "second"]);
+    second.process().wait_for_line("not allowed to list and watch gatewayclasses.gateway.networking.k8s.io").await;
+    second.process().wait_for_line("not allowed to list and watch httproutes.gateway.networking.k8s.io").await;
+    relay.lead_to(second.xds());
+    second.process().wait_for_line("this replica may be behind").await;
+    assert_eq!(asked().await, "blue");
+    let readiness = async |named: &str, not_named: &str| {
+        until(&format!("{named} to be what is missing"), async || {
+            let ready = second.admin("/readyz").await;
+            let (status, text) = (ready.status, ready.text());
+            let is_so = status == 503 && text.contains(named) && !(text.contains(not_named));
+            if is_so { Ok(()) } else { Err(format!("{status} {text}")) }
+        })
+        .await;
+    };
+    readiness("GatewayClass: reading it is forbidden", "not listed yet").await;
+    // One right comes back, and the other one.
+    may_all_but(&cluster, &["httproutes"]).await;
+    readiness("HTTPRoute: reading it is forbidden", "GatewayClass").await;
+    assert_eq!(asked().await, "blue");
+    may_all_but(&cluster, &[]).await;
+    second.ready().await;
+    cluster.apply(&route("all", "/", "green")).await;
+    until("a change to be served again", async || match asked().await.as_str() {
+        "green" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    wait_for_leader(&cluster, "second").await;
+    let object = wait_for(&cluster, "gateway", "web", "/conditions", ("Programmed", "True/Programmed")).await;
+    assert_eq!(object["status"]["listeners"][0]["attachedRoutes"], 1);
+    assert_eq!(self::object(&cluster, "deployment", "made-tailscale").await["metadata"]["uid"], deployment);
+    let events = cluster.audit_events().await;
+    let deleted: Vec<_> = events
+        .iter()
+        .filter(|one| one.user == "system:serviceaccount:default:operator" && one.verb == "delete")
+        .filter(|one| one.resource != "leases")
+        .collect();
+    assert!(deleted.is_empty(), "{deleted:#?}");
 }
 
 #[tokio::test]

@@ -47,6 +47,7 @@ mod xds_cost;
 mod xds_delta;
 mod xds_model;
 mod xds_order;
+mod xds_programmed;
 mod xds_server;
 mod xds_services;
 mod xds_sotw;

@@ -150,3 +150,33 @@ fn what_an_envoy_gateway_says_of_a_policy_stays_beside_what_we_say() {
 fn supported_features_are_sorted_as_the_api_wants_them() {
     assert!(SUPPORTED_FEATURES.is_sorted() && SUPPORTED_FEATURES.len() <= 64);
 }
+
+#[test]
+fn what_was_programmed_stays_said_of_its_own_generation_and_a_new_listener_is_not_said_to_be() {
+    let gateway = json!({
+        "metadata": {"namespace": "default", "name": "web", "generation": 2},
+        "spec": {"gatewayClassName": "tailscale", "listeners": [
+            {"name": "old", "protocol": "HTTP", "port": 80}, {"name": "new", "protocol": "HTTP", "port": 81},
+        ]},
+    });
+    let mut pipeline = Pipeline::new(Compiler::new(Settings::default()), SnapshotCache::new().into());
+    pipeline.apply([Change::Upsert(parse(Kind::Gateway, gateway).object.expect("it is valid"))]);
+    let report = &pipeline.reports()[&ObjectKey::new(Kind::Gateway, ObjectName::new("default", "web"))];
+    let kept = |status_before: &str| {
+        let before = json!([{"type": "Programmed", "status": status_before, "observedGeneration": 1}]);
+        let before = json!({"conditions": before, "listeners": [{"name": "old", "conditions": before}]});
+        let mut wanted = status(report, &Programmed::Pending);
+        wanted.keep_programmed(&before);
+        let said = |conditions: &Value| {
+            let mut conditions = conditions.as_array().expect("a list").iter();
+            let one = conditions.find(|one| one["type"] == "Programmed").expect("it is said").clone();
+            (one["status"].as_str().expect("a word").to_owned(), one["observedGeneration"].clone())
+        };
+        let now = wanted.to_json();
+        [&now["conditions"], &now["listeners"][0]["conditions"], &now["listeners"][1]["conditions"]].map(said)
+    };
+    let (of_before, open) = (("True".to_owned(), json!(1)), ("Unknown".to_owned(), json!(2)));
+    assert_eq!(kept("True"), [of_before.clone(), of_before, open.clone()]);
+    // A refusal of the former generation says nothing of this one.
+    assert_eq!(kept("False"), [open.clone(), open.clone(), open]);
+}

@@ -56,6 +56,21 @@ fn a_filter_by_target_is_obeyed() {
 }
 
 #[test]
+fn what_a_library_says_of_each_attempt_is_left_out_unless_it_is_asked_for() {
+    let logged = |filter: &str| {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let subscriber = subscriber(LogFormat::Text, filter, move || writer.clone(), false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "kube_runtime::watcher", "watch list error with 403");
+            tracing::warn!(target: "kube_runtime::other", "something else");
+        });
+        String::from_utf8(sink.0.lock().unwrap().clone()).unwrap().lines().count()
+    };
+    assert_eq!((logged("info"), logged("debug"), logged("info,kube_runtime=warn"), logged("off")), (1, 1, 2, 0));
+}
+
+#[test]
 fn a_filter_that_can_not_be_read_says_what_to_write() {
     let error = subscriber(LogFormat::Text, "fast=loud", io::sink, false).err().unwrap().to_string();
     assert!(error.contains("\"fast=loud\"") && error.contains("TARGET=LEVEL"), "{error}");

@@ -77,6 +77,13 @@ impl Gateway {
         Self::start_on("kubernetes".to_owned(), &flags).await
     }
 
+    /// The same without TLS, and without waiting until it is ready.
+    pub fn begin_in_cluster(kubeconfig: &Path, flags: &[&str]) -> Self {
+        let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
+        let fixed = ["--xds-insecure", "--kubeconfig", kubeconfig, "--extension-listen", "off"];
+        Self::spawn("kubernetes".to_owned(), &[&fixed, flags].concat(), Vec::new())
+    }
+
     async fn start_on(source: String, flags: &[&str]) -> Self {
         let gateway = Self::spawn(source, flags, Vec::new());
         gateway.ready().await;

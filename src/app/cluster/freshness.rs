@@ -1,7 +1,7 @@
 //! Follows how the watches are: says so in the readiness and the metrics, and lets nobody be taken back to an older state while
 //! they are broken.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     sync::watch,
@@ -12,12 +12,8 @@ use crate::{
     admin::Readiness,
     metrics::Metrics,
     snapshot::SnapshotCache,
-    source::{KindState, KindStates},
+    source::{KindState, KindStates, PATIENCE},
 };
-
-/// For how long clients that have something are sent elsewhere while watches are broken. A kind that fails for longer is
-/// broken everywhere, and the rest must go on.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Follows the watches until they are gone.
 pub(super) async fn follow(
@@ -29,7 +25,7 @@ pub(super) async fn follow(
     let mut broken_since: Option<Instant> = None;
     loop {
         let states_now = states.borrow_and_update().clone();
-        let is_broken = states_now.values().any(|state| matches!(state, KindState::Failing(_)));
+        let is_broken = states_now.values().any(KindState::hides_something);
         if !is_broken {
             broken_since = None;
         }
@@ -41,7 +37,7 @@ pub(super) async fn follow(
         if !*cache.ready().borrow() {
             let missing: Vec<String> = states_now
                 .iter()
-                .filter(|(_, state)| matches!(state, KindState::Waiting | KindState::Failing(_)))
+                .filter(|(_, state)| **state == KindState::Waiting || state.hides_something())
                 .map(|(kind, state)| format!("{kind}: {state}"))
                 .collect();
             if !missing.is_empty() {

@@ -30,8 +30,8 @@ pub(super) fn start(
 ) -> RevisionTeller {
     let (news, heard) = mpsc::unbounded_channel();
     let (may_write, writes) = watch::channel(false);
-    task::spawn(follow(leader, states, may_write));
-    task::spawn(revisions::run::run(AtApiServer(client), heard, writes, metrics));
+    task::spawn(follow(leader.clone(), states, may_write));
+    task::spawn(revisions::run::run(AtApiServer(client, leader), heard, writes, metrics));
     RevisionTeller::new(news, hosted)
 }
 
@@ -58,7 +58,7 @@ pub(super) fn tell_found(teller: &RevisionTeller, changes: &[Change]) {
 /// Says whether this replica may write: it leads, and there is such a kind.
 async fn follow(mut leader: Leadership, mut states: watch::Receiver<KindStates>, may_write: watch::Sender<bool>) {
     loop {
-        let leads = *leader.borrow_and_update();
+        let leads = leader.look();
         let is_there = matches!(
             states.borrow_and_update().get(&Kind::TailscaleGatewayRevision),
             // What is found may be old while the watch is broken; what is written is right all the same.
@@ -76,9 +76,9 @@ async fn follow(mut leader: Leadership, mut states: watch::Receiver<KindStates>,
     }
 }
 
-/// The objects of a cluster.
+/// The objects of a cluster, as long as this replica leads.
 #[derive(Clone)]
-struct AtApiServer(Client);
+struct AtApiServer(Client, Leadership);
 
 impl Place for AtApiServer {
     fn write(
@@ -86,11 +86,11 @@ impl Place for AtApiServer {
         gateway: &ObjectName,
         revision: &GatewayRevision,
     ) -> impl Future<Output = Result<i64, String>> + Send {
-        kubernetes::revisions::write(&self.0, gateway, revision)
+        kubernetes::revisions::write(&self.0, &self.1, gateway, revision)
     }
 
     fn remove(&self, gateway: &ObjectName) -> impl Future<Output = Result<(), String>> + Send {
-        kubernetes::revisions::remove(&self.0, gateway)
+        kubernetes::revisions::remove(&self.0, &self.1, gateway)
     }
 
     fn describe(&self, gateway: &ObjectName) -> String {

@@ -34,14 +34,14 @@ use crate::{
         Authorities, ClientId,
         trust::{self, SecretData, Trust, client_secret_data, plan_client_secret, read_authorities, renewal, trust},
     },
-    kubernetes::{FIELD_MANAGER, Leadership},
+    kubernetes::{FIELD_MANAGER, Leadership, NotWritten},
     metrics::Metrics,
     model::{COMPONENT_LABEL, HOSTED_COMPONENT, ObjectName},
 };
 
 /// Writes that are under way at once, at most.
 const AT_ONCE: usize = 4;
-/// How long a write may take: not longer than what is left of the shortest lease when its holder stops.
+/// How long a request may take, unless the Lease allows less.
 const TIMEOUT: Duration = Duration::from_millis(3500);
 /// After how long what failed is tried again, the first time; twice as long each time after that.
 const RETRY: Duration = Duration::from_secs(1);
@@ -85,13 +85,13 @@ impl Issuer {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                leads = self.leader.wait_for(|leads| *leads) => if leads.is_err() { return },
+                leads = self.leader.until(true) => if leads.is_err() { return },
             }
             let mut leader = self.leader.clone();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 // A write that is under way is dropped with it: nothing is written after the Lease is lost.
-                lost = leader.wait_for(|leads| !*leads) => if lost.is_err() { return },
+                lost = leader.until(false) => if lost.is_err() { return },
                 () = self.lead() => return,
             }
             self.problems.send_replace(Arc::default());
@@ -176,7 +176,7 @@ impl Issuer {
             });
             let secret = serde_json::from_value(secret).expect("it is a Secret");
             let parameters = PostParams { field_manager: manager(), ..PostParams::default() };
-            return match timely(api.create(&parameters, &secret)).await {
+            return match self.timely(api.create(&parameters, &secret)).await {
                 Ok(_) => {
                     self.metrics.certificate_issued("authority");
                     let expires = authorities.current().facts().not_after;
@@ -214,7 +214,7 @@ impl Issuer {
             "data": parts,
         });
         let parameters = PatchParams { field_manager: manager(), ..PatchParams::default() };
-        match timely(api.patch(AUTHORITIES_SECRET, &parameters, &Patch::Merge(&patch))).await {
+        match self.timely(api.patch(AUTHORITIES_SECRET, &parameters, &Patch::Merge(&patch))).await {
             Ok(_) => {
                 self.metrics.certificate_issued("authority");
                 tracing::info!(secret = AUTHORITIES_SECRET, steps, "the authorities of xDS certificates were rotated");
@@ -277,7 +277,7 @@ impl Issuer {
         let mut all = true;
         for secret in unwanted.into_iter().filter(|secret| *secret.namespace == *self.config.namespace) {
             let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace);
-            match timely(api.delete(&secret.name, &DeleteParams::background())).await {
+            match self.timely(api.delete(&secret.name, &DeleteParams::background())).await {
                 Ok(_) => tracing::info!(%secret, "a certificate that nobody needs any more was deleted"),
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
@@ -321,7 +321,7 @@ impl Issuer {
         let found = match labelled {
             Some(data) => Some(data),
             // One without our label is somebody else's.
-            None => timely(api.get_opt(&secret.name)).await.map_err(|error| error.to_string())?.map(data_of),
+            None => self.timely(api.get_opt(&secret.name)).await.map_err(|error| error.to_string())?.map(data_of),
         };
         let id = ClientId { trust_domain: self.config.trust_domain.clone(), gateway: gateway.clone() };
         let plan = plan_client_secret(found.as_ref(), &id, trust, Timestamp::now(), self.config.lifetimes);
@@ -365,7 +365,7 @@ impl Issuer {
             "data": encoded(&data),
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let applied = timely(api.patch(&secret.name, &parameters, &Patch::Apply(&manifest))).await;
+        let applied = self.timely(api.patch(&secret.name, &parameters, &Patch::Apply(&manifest))).await;
         let applied = applied.map_err(|error| error.to_string())?;
         let expires = credentials.facts().map(|facts| facts.not_after.to_string()).unwrap_or_default();
         if let Some(due) = due {
@@ -373,6 +373,12 @@ impl Issuer {
             tracing::info!(%gateway, %secret, %expires, "a certificate for the Gateway's Envoys was made: {due}");
         }
         Ok(Outcome { until: at(renewal(&credentials)), written: Some(data_of(applied)), problem: None, failed: false })
+    }
+
+    /// An API server that does not answer in time is one that failed.
+    async fn timely<T>(&self, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+        let failed = |not_written: NotWritten| Err(kube::Error::Service(not_written.into()));
+        self.leader.write(TIMEOUT, request).await.unwrap_or_else(failed)
     }
 
     fn tell(&self, checked: &HashMap<ObjectName, Checked>) {
@@ -479,10 +485,4 @@ fn backoff(failures: u32) -> Duration {
 
 fn manager() -> Option<String> {
     Some(FIELD_MANAGER.to_owned())
-}
-
-/// An API server that does not answer in time is one that failed.
-async fn timely<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
-    let late = |_| Err(kube::Error::Service("the API server does not answer".into()));
-    time::timeout(TIMEOUT, request).await.unwrap_or_else(late)
 }

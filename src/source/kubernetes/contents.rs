@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    ClusterUpdate, FromWatch, Health, KindState,
+    ClusterUpdate, FromWatch, Health, KindState, PATIENCE,
     interpret::{interpret, key_of},
     resource,
     watch::{Pause, Trouble, qualified, remove, upsert},
@@ -44,6 +44,8 @@ pub(super) struct Contents {
     /// What is being fetched; true when it has to be fetched again after that, because it changed meanwhile.
     fetching: BTreeMap<ObjectKey, bool>,
     fetches: FuturesUnordered<BoxFuture<'static, Fetched>>,
+    /// What may not be read, and since when.
+    forbidden: BTreeMap<ObjectKey, Instant>,
 }
 
 /// An object as it is, or nothing when it is not there.
@@ -66,6 +68,7 @@ impl Contents {
             wanted: BTreeSet::new(),
             fetching: BTreeMap::new(),
             fetches: FuturesUnordered::new(),
+            forbidden: BTreeMap::new(),
         }
     }
 
@@ -153,6 +156,7 @@ impl Contents {
         let before = std::mem::replace(&mut self.wanted, now);
         let mut update = ClusterUpdate::default();
         for dropped in before.difference(&self.wanted) {
+            self.forbidden.remove(dropped);
             remove(&mut update, dropped.clone());
         }
         let new: Vec<ObjectKey> = self.wanted.difference(&before).cloned().collect();
@@ -213,8 +217,14 @@ impl Contents {
                 if !is_forbidden {
                     return Ok(());
                 }
+                // That does not mean that it is not there, and what was known of it stays: as for a whole kind (`Watch`).
+                let since = *self.forbidden.entry(key.clone()).or_insert_with(Instant::now);
+                if since.elapsed() < PATIENCE {
+                    return Ok(());
+                }
             }
         }
+        self.forbidden.remove(&key);
         self.send(update, vec![key]).await
     }
 
@@ -224,7 +234,7 @@ impl Contents {
         match trouble {
             Trouble::Expired => Duration::ZERO,
             Trouble::Forbidden(words) => {
-                if self.health.set(self.kind, KindState::Forbidden) {
+                if self.health.set(self.kind, KindState::Forbidden { known: true }) {
                     tracing::error!("not allowed to list and watch {name}; grant both to the service account: {words}");
                 }
                 LOOK_AGAIN

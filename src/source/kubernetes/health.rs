@@ -16,7 +16,11 @@ pub enum KindState {
     /// Its CRD is not installed.
     NotInstalled,
     /// This program may not read it.
-    Forbidden,
+    Forbidden {
+        /// Whether it is known all the same what there was: it was listed before, there was no such kind, or it has been waited
+        /// for long enough.
+        known: bool,
+    },
     /// The API server does not answer, or answers with an error: its words.
     Failing(String),
 }
@@ -28,9 +32,16 @@ impl KindState {
             Self::Waiting => "waiting",
             Self::Watching => "watching",
             Self::NotInstalled => "not_installed",
-            Self::Forbidden => "forbidden",
+            Self::Forbidden { .. } => "forbidden",
             Self::Failing(_) => "failing",
         }
+    }
+}
+
+impl KindState {
+    /// Whether there may be objects of which nobody knows, because the API server does not tell.
+    pub fn hides_something(&self) -> bool {
+        matches!(self, Self::Failing(_) | Self::Forbidden { known: false })
     }
 }
 
@@ -40,7 +51,7 @@ impl fmt::Display for KindState {
             Self::Waiting => f.write_str("not listed yet"),
             Self::Watching => f.write_str("watched"),
             Self::NotInstalled => f.write_str("its CRD is not installed"),
-            Self::Forbidden => f.write_str("reading it is forbidden"),
+            Self::Forbidden { .. } => f.write_str("reading it is forbidden"),
             Self::Failing(words) => f.write_str(words),
         }
     }

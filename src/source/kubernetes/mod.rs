@@ -1,14 +1,15 @@
 //! Objects from a Kubernetes API server: a watch for each kind, and of Secrets only what is read.
 //!
 //! Lists come in pages and apply as one change set, also after an outage. A kind whose CRD is not installed, or that this
-//! program may not read, is reported by name and looked for again; it stops nothing else. Never writes anything.
+//! program may not read, is reported by name and looked for again. It stops nothing else; but of a kind that was never read it
+//! is not known that there is nothing, so at the start the rest waits for it for a while. Never writes anything.
 
 mod contents;
 mod health;
 mod interpret;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::{Client, api::ApiResource};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -23,6 +24,10 @@ use crate::{
 
 /// How many updates wait for the pipeline at most; then the watches wait.
 const BACKLOG: usize = 256;
+
+/// For how long what can not be read is waited for, and clients that have something are sent elsewhere meanwhile. What can not be
+/// read for longer can be read nowhere, and the rest must go on.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What an API server told at once, to be applied as one.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +69,8 @@ impl KubernetesSource {
     /// Begins to watch, and waits until every kind has been listed or is known not to be there. On-demand kinds are empty:
     /// see [`Self::want`].
     ///
-    /// Waits as long as the API server does not answer; [`Health`] says for what.
+    /// Waits as long as the API server does not answer, and for [`PATIENCE`] for a kind that may not be read; without classes and
+    /// Gateways for ever. [`Health`] says for what.
     pub async fn start(client: Client, health: Health) -> (ClusterUpdate, Self) {
         let (sender, updates) = mpsc::channel(BACKLOG);
         let mut tasks = JoinSet::new();
@@ -110,9 +116,9 @@ impl KubernetesSource {
         }
     }
 
-    /// Whether the API server has answered for all that is wanted.
-    pub fn has_answered<'a>(&self, wanted: impl IntoIterator<Item = &'a ObjectKey>) -> bool {
-        wanted.into_iter().all(|key| self.answered.contains(key))
+    /// Something that is wanted and for which the API server has not answered yet.
+    pub fn unanswered<'a>(&self, wanted: impl IntoIterator<Item = &'a ObjectKey>) -> Option<&'a ObjectKey> {
+        wanted.into_iter().find(|key| !self.answered.contains(key))
     }
 
     /// The next update, together with those that wait already; nothing when the watches are gone. Safe to cancel.

@@ -8,10 +8,13 @@ use kube::{
     api::DynamicObject,
     runtime::watcher::{self, Event, watcher},
 };
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 
 use super::{
-    ClusterUpdate, FromWatch, Health, KindState,
+    ClusterUpdate, FromWatch, Health, KindState, PATIENCE,
     interpret::{Interpreted, interpret},
     resource,
 };
@@ -65,7 +68,8 @@ impl Trouble {
     fn of_code(code: u16, message: &str) -> Self {
         match code {
             404 => Self::NotInstalled,
-            401 | 403 => Self::Forbidden(message.to_owned()),
+            403 => Self::Forbidden(message.to_owned()),
+            // 401 says nothing of a kind: who we are is not known, and that is so for all.
             _ => Self::Passing(message.to_owned()),
         }
     }
@@ -104,6 +108,14 @@ impl Pause {
     }
 }
 
+/// Kinds without which everything seems to be none of our business: to go on without them is to take everything away.
+const NEEDED: [Kind; 2] = [Kind::GatewayClass, Kind::Gateway];
+
+/// Whether the rest may go on without a kind that could not be read for so long.
+fn goes_on_without(kind: Kind, forbidden_for: Duration) -> bool {
+    forbidden_for >= PATIENCE && !NEEDED.contains(&kind)
+}
+
 /// The watch of a kind.
 pub(super) struct Watch {
     client: Client,
@@ -114,6 +126,10 @@ pub(super) struct Watch {
     known: BTreeSet<ObjectKey>,
     /// What has come of a list that is not complete.
     listing: Vec<Interpreted>,
+    /// Whether it was told once what there is.
+    is_known: bool,
+    /// Since when the kind may not be read, until it may.
+    forbidden_since: Option<Instant>,
 }
 
 /// Nobody takes the updates any more.
@@ -121,7 +137,8 @@ struct Closed;
 
 impl Watch {
     pub(super) fn new(client: Client, kind: Kind, sender: mpsc::Sender<FromWatch>, health: Health) -> Self {
-        Self { client, kind, sender, health, known: BTreeSet::new(), listing: Vec::new() }
+        let (known, listing) = Default::default();
+        Self { client, kind, sender, health, known, listing, is_known: false, forbidden_since: None }
     }
 
     /// Watches until nobody takes the updates.
@@ -218,13 +235,20 @@ impl Watch {
         self.send(true, update).await
     }
 
-    /// What was known stays: it may still be true.
+    /// What was known stays: it may still be true. That nothing was ever known does not mean that there is nothing: an API server
+    /// may not know our rights yet, and somebody may have taken one away. So the rest waits for it, for a while.
     async fn forbidden(&mut self, words: &str) -> Result<(), Closed> {
-        if self.health.set(self.kind, KindState::Forbidden) {
-            let name = qualified(self.kind);
+        let name = qualified(self.kind);
+        if self.health.set(self.kind, KindState::Forbidden { known: self.is_known }) {
             tracing::error!("not allowed to list and watch {name}; grant both to the service account: {words}");
         }
-        self.send(true, ClusterUpdate::default()).await
+        let since = *self.forbidden_since.get_or_insert_with(Instant::now);
+        if !self.is_known && goes_on_without(self.kind, since.elapsed()) {
+            self.health.set(self.kind, KindState::Forbidden { known: true });
+            tracing::error!("going on as if there were no {name}: for {} s they could not be read", PATIENCE.as_secs());
+            return self.send(true, ClusterUpdate::default()).await;
+        }
+        Ok(())
     }
 
     fn failing(&self, words: String) {
@@ -234,13 +258,15 @@ impl Watch {
         }
     }
 
-    fn watching(&self) {
+    fn watching(&mut self) {
+        self.forbidden_since = None;
         if self.health.set(self.kind, KindState::Watching) {
             tracing::debug!("watching {}", qualified(self.kind));
         }
     }
 
-    async fn send(&self, is_settled: bool, update: ClusterUpdate) -> Result<(), Closed> {
+    async fn send(&mut self, is_settled: bool, update: ClusterUpdate) -> Result<(), Closed> {
+        self.is_known |= is_settled;
         let from = FromWatch { kind: self.kind, is_settled, update, answers: Vec::new() };
         self.sender.send(from).await.map_err(|_| Closed)
     }
@@ -278,4 +304,26 @@ pub(super) fn remove(update: &mut ClusterUpdate, key: ObjectKey) {
         update.observed.push((key.clone(), None));
     }
     update.changes.push(Change::Remove(key));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_gateways_and_their_classes_nothing_goes_on_and_without_another_kind_the_rest_does() {
+        let goes_on = |wait| Kind::ALL.into_iter().filter(|kind| goes_on_without(*kind, wait)).collect::<Vec<_>>();
+        assert_eq!(goes_on(Duration::ZERO), [] as [Kind; 0]);
+        assert_eq!(goes_on(PATIENCE - Duration::from_millis(1)), [] as [Kind; 0]);
+        let in_the_end = goes_on(PATIENCE);
+        assert_eq!(in_the_end.len(), Kind::ALL.len() - NEEDED.len());
+        assert!(NEEDED.iter().all(|kind| !in_the_end.contains(kind)));
+    }
+
+    #[test]
+    fn a_credential_that_is_not_known_is_no_right_that_is_missing() {
+        let words = || "no".to_owned();
+        assert_eq!(Trouble::of_code(401, "no"), Trouble::Passing(words()));
+        assert_eq!(Trouble::of_code(403, "no"), Trouble::Forbidden(words()));
+    }
 }
