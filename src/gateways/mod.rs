@@ -6,6 +6,8 @@
 mod access_log;
 mod parameters;
 
+use std::net::IpAddr;
+
 pub use access_log::{DEFAULT_JSON, FormatProblem, HEADER_OPERATORS, PLAIN_OPERATORS, TIME_OPERATORS, check_format};
 pub use parameters::{GatewayParameters, class_problem, gateway_parameters, object_problems};
 
@@ -46,6 +48,17 @@ pub fn class_is_ours<P: Program>(class: &str, in_cluster: bool, view: &mut View<
 /// The port that Envoy binds for a listener's: another one below 1024, unless it may bind those.
 pub fn bound_port(port: u16, privileged_ports: bool) -> u16 {
     if port < 1024 && !privileged_ports { port + PRIVILEGED_OFFSET } else { port }
+}
+
+/// The addresses that a Gateway asks for by their value, each once, without what is none and without those that stand for
+/// all: when Envoys are created for it, they are its Service's.
+pub fn asked_addresses(gateway: &Gateway) -> Vec<IpAddr> {
+    let mut asked = Vec::new();
+    for address in gateway.spec.addresses.iter().filter(|address| address.type_ == "IPAddress") {
+        let parsed = address.value.as_deref().and_then(|value| value.parse::<IpAddr>().ok());
+        asked.extend(parsed.filter(|ip| !ip.is_unspecified() && !asked.contains(ip)));
+    }
+    asked
 }
 
 /// Who creates the Envoys of a Gateway, by its annotation.

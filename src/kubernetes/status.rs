@@ -364,11 +364,10 @@ fn without_left_behind(kind: Kind, finalizers: &[String]) -> Option<Vec<&String>
 
 /// What an earlier process or another replica said of a Gateway's Envoys, until they have been heard.
 fn said_before(status: &Value) -> Programmed {
-    let is_true = status["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .any(|condition| condition["type"] == "Programmed" && condition["status"] == "True");
+    let listeners = status["listeners"].as_array().into_iter().flatten();
+    // A Gateway without an address is not programmed, whatever its Envoys say; its listeners are.
+    let mut conditions = listeners.chain([status]).flat_map(|part| part["conditions"].as_array().into_iter().flatten());
+    let is_true = conditions.any(|condition| condition["type"] == "Programmed" && condition["status"] == "True");
     if is_true { Programmed::Acknowledged } else { Programmed::Pending }
 }
 

@@ -170,10 +170,18 @@ fn with_reason<'a>(problems: &'a [Problem], reasons: &[Reason]) -> Vec<&'a Probl
 
 fn class(report: &ClassReport) -> Vec<Condition> {
     let make = Maker(report.generation);
-    vec![
-        make.unless("Accepted", "Accepted", &report.problems.iter().collect::<Vec<_>>()),
-        make.holds("SupportedVersion", "SupportedVersion"),
-    ]
+    // "Best effort" where a version is not supported: the class stays accepted (Gateway API,
+    // `GatewayClassConditionStatusSupportedVersion`).
+    let (versions, others): (Vec<&Problem>, Vec<&Problem>) =
+        report.problems.iter().partition(|problem| problem.reason == Reason::UnsupportedVersion);
+    let supported = if report.definitions_known {
+        make.unless("SupportedVersion", "SupportedVersion", &versions)
+    } else {
+        let message = "no definition of Gateway API has been seen, so their version is not known; let the service account \
+                       list and watch customresourcedefinitions";
+        make.make("SupportedVersion", ConditionStatus::Unknown, "Pending", message.to_owned())
+    };
+    vec![make.unless("Accepted", "Accepted", &others), supported]
 }
 
 fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
@@ -202,7 +210,13 @@ fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
         let message = "listeners are served on the other addresses only";
         make.make("Programmed", ConditionStatus::False, "AddressNotUsable", message.to_owned())
     } else {
-        programmed_condition(&make, programmed)
+        match (programmed, &report.unassigned) {
+            // What the Envoys have taken is of no use where nobody can reach them.
+            (Programmed::Acknowledged, Some(problem)) => {
+                make.make("Programmed", ConditionStatus::False, reason_of(problem), words(&[problem]))
+            }
+            _ => programmed_condition(&make, programmed),
+        }
     });
     conditions.extend(effective(&make, &report.problems));
     conditions

@@ -19,6 +19,7 @@ mod api_refusals;
 mod bootstrap;
 mod certificates;
 mod cli;
+mod cluster_status;
 mod compile_route;
 mod crds;
 mod dump;
