@@ -35,6 +35,8 @@ pub(super) fn service(source: &Source<'_>) -> Option<Value> {
         "loadBalancerClass": parameters.load_balancer_class,
         "loadBalancerSourceRanges": parameters.load_balancer_source_ranges,
         "allocateLoadBalancerNodePorts": parameters.allocate_load_balancer_node_ports,
+        "ipFamilyPolicy": parameters.ip_family_policy,
+        "ipFamilies": parameters.ip_families,
     });
     let mut addresses = asked_addresses(source.gateway).into_iter().map(|address| address.to_string());
     if let Some(first) = addresses.next() {
