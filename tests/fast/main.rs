@@ -24,6 +24,7 @@ mod compile_route;
 mod crds;
 mod dump;
 mod extension;
+mod features;
 mod file_set;
 mod files;
 mod golden;
