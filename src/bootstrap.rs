@@ -236,7 +236,12 @@ impl Bootstrap<'_> {
 }
 
 fn socket_address(address: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+    let mut socket = json!({ "address": address.ip().to_string(), "port_value": address.port() });
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // As a listener of a Gateway binds it: for both families.
+        socket["ipv4_compat"] = json!(true);
+    }
+    json!({ "socket_address": socket })
 }
 
 fn is_dns_name(name: &str) -> bool {

@@ -179,7 +179,8 @@ pub struct ClusterConfig {
     /// it may, whether or not there are requests.
     #[arg(long, env = "TAILSCALE_GATEWAY_OWN_IMAGE", value_name = "IMAGE")]
     pub own_image: Option<String>,
-    /// The Lease whose holder writes statuses and objects.
+    /// The Lease whose holder writes statuses and objects. The service account needs the verbs get and update for it; the chart's
+    /// has them for this one alone.
     #[arg(long, env = "TAILSCALE_GATEWAY_LEASE", value_name = "NAME", default_value = "tailscale-gateway")]
     pub lease: String,
     /// For how many seconds a holder of the Lease that is not heard of keeps it.

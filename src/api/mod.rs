@@ -3,6 +3,7 @@
 //! Parses, validates and fills in defaults; never decides what an object means, and imports nothing of ours but `model`.
 
 mod crds;
+mod definition;
 mod duration;
 mod explain;
 pub mod gateway_api;
@@ -15,6 +16,7 @@ mod schema;
 pub mod tailscale;
 
 pub use crds::{crd_files, crds, crds_yaml};
+pub use definition::CustomResourceDefinition;
 pub use duration::{Duration, InvalidDuration};
 pub use gateway_api::*;
 pub use k8s_openapi::{

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    ConfigMap, EndpointSlice, Finding, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta,
-    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
-    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    ConfigMap, CustomResourceDefinition, EndpointSlice, Finding, Gateway, GatewayClass, GrpcRoute, HttpRoute,
+    Namespace, ObjectMeta, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
+    TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
+    TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::model::{Kind, ObjectKey, ObjectName};
 
@@ -83,6 +83,7 @@ objects! {
     EndpointSlice(EndpointSlice),
     Secret(Secret),
     ConfigMap(ConfigMap),
+    CustomResourceDefinition(CustomResourceDefinition),
     TailscaleTailnet(TailscaleTailnet),
     TailscaleGateway(TailscaleGateway),
     TailscaleGatewayParameters(TailscaleGatewayParameters),

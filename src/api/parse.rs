@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ByteString, ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, Object, PassingRoute,
-    ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
-    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    ByteString, ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute,
+    Namespace, Object, PassingRoute, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
+    TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
+    TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     explain::{explain, shown},
     gateway_api::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules},
     path::FieldPath,
@@ -274,6 +274,7 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
         Kind::EndpointSlice => read::<EndpointSlice>(value, found)?.into(),
         Kind::Secret => merge_string_data(read(value, found)?).into(),
         Kind::ConfigMap => read::<ConfigMap>(value, found)?.into(),
+        Kind::CustomResourceDefinition => read::<CustomResourceDefinition>(value, found)?.into(),
         Kind::TailscaleTailnet => read::<TailscaleTailnet>(value, found)?.into(),
         Kind::TailscaleGateway => {
             let gateway = read::<TailscaleGateway>(value, found)?;

@@ -13,10 +13,10 @@ use schemars::{JsonSchema, generate::SchemaSettings, transform::AddNullable};
 use serde_json::{Value, json};
 
 use super::{
-    ConfigMap, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace, ObjectMeta, ReferenceGrant,
-    Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
-    TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
-    TlsRoute, UdpRoute,
+    ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace,
+    ObjectMeta, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
+    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
+    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     crds::{schema_of, tidy_schema},
 };
 use crate::model::Kind;
@@ -49,6 +49,7 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::EndpointSlice => builtin::<EndpointSlice>(),
             Kind::Secret => builtin::<Secret>(),
             Kind::ConfigMap => builtin::<ConfigMap>(),
+            Kind::CustomResourceDefinition => builtin::<CustomResourceDefinition>(),
             Kind::TailscaleTailnet => custom::<TailscaleTailnet>(),
             Kind::TailscaleGateway => custom::<TailscaleGateway>(),
             Kind::TailscaleGatewayParameters => custom::<TailscaleGatewayParameters>(),

@@ -68,8 +68,10 @@ pub fn translate(config: &TranslateConfig, settings: Settings) -> ExitCode {
 /// Prints what is wrong with manifests, one line each, by file and place; the exit code is 1 if any of it is an error.
 pub fn validate(config: &ValidateConfig, settings: Settings) -> ExitCode {
     let compiled = |world: &FileWorld| {
+        let unchecked = if settings.in_cluster { validate::unchecked(world) } else { Vec::new() };
         let reports = translate::reports(world.objects(), settings);
-        reports.values().flat_map(|report| report.problems()).map(|problem| world.locate(problem)).collect()
+        let problems = reports.values().flat_map(|report| report.problems()).chain(&unchecked);
+        problems.map(|problem| world.locate(problem)).collect()
     };
     match validate::problems(&config.paths, compiled) {
         Ok(problems) => {

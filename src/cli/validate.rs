@@ -1,9 +1,10 @@
 //! What `validate` finds and how it says it. Never prints.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use crate::{
-    model::Severity,
+    api::Object,
+    model::{Problem, Reason, Severity},
     source::{FileWorld, Located, StartError, read_all},
 };
 
@@ -19,6 +20,29 @@ pub fn problems(paths: &[PathBuf], extra: impl FnOnce(&FileWorld) -> Vec<Located
     problems.sort();
     problems.dedup();
     Ok(problems)
+}
+
+/// The Gateways of which nothing can be said: whose a Gateway in a cluster is, its class alone says, and that is not there.
+pub fn unchecked(world: &FileWorld) -> Vec<Problem> {
+    let classes: BTreeSet<_> = world
+        .objects()
+        .filter(|object| matches!(object, Object::GatewayClass(_)))
+        .map(|object| object.key().name.name)
+        .collect();
+    let gateways = world.objects().filter_map(|object| match object {
+        Object::Gateway(gateway) => Some((object, gateway.spec.gateway_class_name.as_str())),
+        _ => None,
+    });
+    gateways
+        .filter(|(_, class)| !classes.contains(*class))
+        .map(|(gateway, class)| {
+            let message = format!(
+                "GatewayClass {class} is not among the manifests, so nothing of the Gateway and its routes was checked; add \
+                 the one that the cluster has (kubectl get gatewayclass {class} --output yaml)"
+            );
+            Problem::new(gateway.key(), "spec.gatewayClassName", Reason::NotActedOn, message)
+        })
+        .collect()
 }
 
 /// The problems as text, one line each.

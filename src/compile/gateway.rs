@@ -17,7 +17,7 @@ use crate::{
     api::{
         AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, SecretObjectReference, TlsMode,
     },
-    gateways::{Infrastructure, bound_port, class_is_ours, gateway_parameters, infrastructure},
+    gateways::{Infrastructure, bound_address, bound_port, class_is_ours, gateway_parameters, infrastructure},
     model::{Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
     store::Output,
 };
@@ -129,12 +129,12 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     made.ours = true;
     let parameters = gateway_parameters(name, &gateway, world);
     made.problems.extend(parameters.problems);
-    made.access_log = parameters.spec.access_log.unwrap_or_default();
     addresses(&key, &gateway, &mut made);
     if settings.in_cluster && infrastructure(&gateway) != Ok(Infrastructure::External) {
-        made.addresses = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        made.addresses = vec![bound_address(&parameters.spec, world)];
         made.addresses_asked = false;
     }
+    made.access_log = parameters.spec.access_log.unwrap_or_default();
     not_acted_on(settings, &key, &gateway, &mut made.problems);
     for (place, listener) in gateway.spec.listeners.iter().enumerate() {
         let mut checked = check(settings, &key, place, listener, world);

@@ -4,10 +4,12 @@
 //! out as little as possible. What exists and what reads what is told by [`OutputKey`]; the engine in `store` does the rest.
 
 mod access_log;
+mod addresses;
 mod attach;
 mod backend;
 mod cluster;
 mod cors;
+mod definitions;
 mod endpoints;
 mod filter;
 mod findings;
@@ -246,6 +248,7 @@ impl Program for Compiler {
             | Kind::EndpointSlice
             | Kind::Secret
             | Kind::ConfigMap
+            | Kind::CustomResourceDefinition
             | Kind::ReferenceGrant
             | Kind::TailscaleGatewayRevision => Vec::new(),
             Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => {

@@ -1,10 +1,11 @@
 //! What was found about each object, gathered from the outputs that it went into.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use super::{
-    Fact, OutputKey, Settings, Topic, World,
+    Fact, OutputKey, Settings, Topic, World, addresses,
     cluster::{endpoint_target, health_check_problem},
+    definitions,
     objects::generation,
     scope::{EndpointConflict, unknown_tailnet},
 };
@@ -14,11 +15,10 @@ use crate::{
         TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleProxyGroup, TailscaleRoutePolicy,
         TailscaleService, TailscaleServices, TailscaleTailnet, TargetReference, TcpRoute, TlsRoute, UdpRoute,
     },
-    gateways::{CONTROLLER_NAME, Infrastructure, class_is_ours, class_problem, infrastructure, object_problems},
+    gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
     model::{
-        ClassReport, Details, EndpointDetails, GATEWAY_NAME_LABEL, GatewayReport, Kind, ListenerReport, ObjectKey,
-        ObjectName, ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
-        infrastructure_name,
+        ClassReport, Details, EndpointDetails, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName,
+        ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
     },
     store::Stored,
 };
@@ -26,7 +26,7 @@ use crate::{
 /// What was found about an object; nothing when it is none of our business.
 pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     match object.kind {
-        Kind::GatewayClass => class(object, world),
+        Kind::GatewayClass => class(settings, object, world),
         Kind::Gateway => gateway(settings, object, world),
         Kind::HttpRoute => route(object, world),
         Kind::GrpcRoute => {
@@ -64,13 +64,17 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
     }
 }
 
-fn class(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+fn class(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let class = world.object::<GatewayClass>(&object.name)?;
     if class.spec.controller_name != CONTROLLER_NAME {
         return None;
     }
-    let problems = class_problem(object, &class, world).into_iter().collect();
-    Some(Report::Class(ClassReport { object: object.clone(), generation: generation(&class.metadata), problems }))
+    // Files are read by the schemas of this program itself, whose version is a supported one.
+    let (definitions_known, unsupported) =
+        if settings.in_cluster { definitions::check(object, world) } else { (true, None) };
+    let problems = class_problem(object, &class, world).into_iter().chain(unsupported).collect();
+    let generation = generation(&class.metadata);
+    Some(Report::Class(ClassReport { object: object.clone(), generation, definitions_known, problems }))
 }
 
 fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
@@ -89,10 +93,12 @@ fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Op
         let message = format!("not served: {}; see the conditions of these listeners", refused.join(", "));
         problems.push(Problem::new(object.clone(), "spec.listeners", Reason::ListenersNotValid, message));
     }
-    let addresses = match provisioned_service(settings, object, world) {
-        Some(service) => service_addresses(service, world),
-        None if made.addresses_asked => made.addresses.iter().map(|address| address.to_string().into()).collect(),
-        None => Vec::new(),
+    let (addresses, unassigned) = match addresses::of_service(settings, &object.name, world) {
+        Some(found) => found,
+        None if made.addresses_asked => {
+            (made.addresses.iter().map(|address| address.to_string().into()).collect(), None)
+        }
+        None => (Vec::new(), None),
     };
     let listeners = made
         .listeners
@@ -109,31 +115,10 @@ fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Op
         object: object.clone(),
         generation: made.generation,
         addresses,
+        unassigned,
         problems,
         listeners,
     }))
-}
-
-/// The Service in front of the Envoys that are created for a Gateway, if they are.
-fn provisioned_service(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<ObjectName> {
-    let gateway = world.object::<crate::api::Gateway>(&object.name).filter(|_| settings.in_cluster)?;
-    let name = infrastructure_name(&object.name.name, &gateway.spec.gateway_class_name);
-    (infrastructure(&gateway) == Ok(Infrastructure::Provisioned))
-        .then(|| ObjectName::new(Arc::clone(&object.name.namespace), name))
-}
-
-/// Where a Service is reached: from outside, when it is for that, else from inside the cluster.
-fn service_addresses(name: ObjectName, world: &mut World<'_>) -> Vec<Arc<str>> {
-    let Some(service) = world.object::<crate::api::Service>(&name) else { return Vec::new() };
-    let is_ours = service.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(GATEWAY_NAME_LABEL));
-    let Some(spec) = service.spec.as_ref().filter(|_| is_ours) else { return Vec::new() };
-    if spec.type_.as_deref() == Some("LoadBalancer") {
-        let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-        let ingress = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
-        return ingress.filter_map(|one| one.ip.as_deref().or(one.hostname.as_deref())).map(Into::into).collect();
-    }
-    let addresses = spec.cluster_ips.iter().flatten().filter(|address| *address != "None");
-    addresses.map(|address| address.as_str().into()).collect()
 }
 
 fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {

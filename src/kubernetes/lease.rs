@@ -152,7 +152,16 @@ pub async fn run(client: Client, config: LeaseConfig, lead: Lead, shutdown: Canc
                         next = seen.free_at(config.duration).unwrap_or(began + RETRY).max(began + RETRY / 4);
                     }
                     Err(error) => {
-                        tracing::warn!(lease = config.name, %error, "the lease can not be written");
+                        if matches!(&error, kube::Error::Api(status) if status.code == 403) {
+                            tracing::error!(
+                                lease = config.name,
+                                %error,
+                                "the lease can not be written, so nothing is; let the service account get and update it (the \
+                                 chart's may write tailscale-gateway alone: see --lease) and create leases"
+                            );
+                        } else {
+                            tracing::warn!(lease = config.name, %error, "the lease can not be written");
+                        }
                         next = began + RETRY;
                     }
                 }

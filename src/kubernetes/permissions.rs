@@ -76,7 +76,11 @@ fn of_kind(kind: Kind) -> Vec<Permission> {
     let about = |part: &str, verbs, why| {
         permission(Scope::Cluster, kind.group(), &format!("{}{part}", kind.plural()), verbs, why)
     };
-    let mut all = vec![about("", &["list", "watch"], "follow what is declared")];
+    let why = match kind {
+        Kind::CustomResourceDefinition => "say whether Gateway API's definitions are of a version that is supported",
+        _ => "follow what is declared",
+    };
+    let mut all = vec![about("", &["list", "watch"], why)];
     if kind == Kind::Secret {
         all.push(about("", &["get"], "read those that a manifest refers to; of the others only the names are watched"));
     }

@@ -31,6 +31,8 @@ pub enum Kind {
     Secret,
     /// `v1` ConfigMap.
     ConfigMap,
+    /// `apiextensions.k8s.io/v1` CustomResourceDefinition (cluster-scoped): of Gateway API's, the metadata.
+    CustomResourceDefinition,
     /// `gateway.tailscale.com/v1alpha1` TailscaleTailnet (cluster-scoped).
     TailscaleTailnet,
     /// `gateway.tailscale.com/v1alpha1` TailscaleGateway.
@@ -57,9 +59,12 @@ const OURS: &str = "gateway.tailscale.com";
 /// The API group of Gateway API.
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
+/// The annotation of Gateway API's definitions with the version that they are of.
+pub const BUNDLE_VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-version";
+
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
@@ -73,6 +78,7 @@ impl Kind {
         Kind::EndpointSlice,
         Kind::Secret,
         Kind::ConfigMap,
+        Kind::CustomResourceDefinition,
         Kind::TailscaleTailnet,
         Kind::TailscaleGateway,
         Kind::TailscaleGatewayParameters,
@@ -91,6 +97,7 @@ impl Kind {
             Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => GATEWAY_API,
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap => "",
             Kind::EndpointSlice => "discovery.k8s.io",
+            Kind::CustomResourceDefinition => "apiextensions.k8s.io",
             _ => OURS,
         }
     }
@@ -103,6 +110,7 @@ impl Kind {
             Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
             Kind::GrpcRoute => &["v1"],
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice => &["v1"],
+            Kind::CustomResourceDefinition => &["v1"],
             _ => &["v1alpha1"],
         }
     }
@@ -123,6 +131,7 @@ impl Kind {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Secret => "Secret",
             Kind::ConfigMap => "ConfigMap",
+            Kind::CustomResourceDefinition => "CustomResourceDefinition",
             Kind::TailscaleTailnet => "TailscaleTailnet",
             Kind::TailscaleGateway => "TailscaleGateway",
             Kind::TailscaleGatewayParameters => "TailscaleGatewayParameters",
@@ -151,6 +160,7 @@ impl Kind {
             Kind::EndpointSlice => "endpointslices",
             Kind::Secret => "secrets",
             Kind::ConfigMap => "configmaps",
+            Kind::CustomResourceDefinition => "customresourcedefinitions",
             Kind::TailscaleTailnet => "tailscaletailnets",
             Kind::TailscaleGateway => "tailscalegateways",
             Kind::TailscaleGatewayParameters => "tailscalegatewayparameters",
@@ -175,6 +185,17 @@ impl Kind {
         self == Kind::Secret
     }
 
+    /// Whether nothing but the metadata of objects of this kind is asked for.
+    pub fn is_metadata_alone(self) -> bool {
+        self == Kind::CustomResourceDefinition
+    }
+
+    /// Whether an object of this kind with this name is followed. Of the definitions in a cluster only Gateway API's are.
+    pub fn follows(self, name: &str) -> bool {
+        let is_gateway_api = |name: &str| name.split_once('.').is_some_and(|(_, group)| group == GATEWAY_API);
+        self != Kind::CustomResourceDefinition || is_gateway_api(name)
+    }
+
     /// Whether this program writes the status of objects of this kind, all or a part of it.
     pub fn has_our_status(self) -> bool {
         !matches!(
@@ -189,13 +210,14 @@ impl Kind {
                 | Kind::EndpointSlice
                 | Kind::Secret
                 | Kind::ConfigMap
+                | Kind::CustomResourceDefinition
                 | Kind::TailscaleGatewayRevision
         )
     }
 
     /// Whether objects of this kind live in a namespace.
     pub fn namespaced(self) -> bool {
-        !matches!(self, Kind::GatewayClass | Kind::Namespace | Kind::TailscaleTailnet)
+        !matches!(self, Kind::GatewayClass | Kind::Namespace | Kind::CustomResourceDefinition | Kind::TailscaleTailnet)
     }
 
     /// The kind with this group and kind name, if it is one we read.

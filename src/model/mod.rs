@@ -14,7 +14,7 @@ pub use infrastructure::{
     APPLIED_ANNOTATION, COMPONENT, COMPONENT_LABEL, GATEWAY_NAME_LABEL, HOSTED_COMPONENT, MANAGED_BY, MANAGED_BY_LABEL,
     OwnedKey, OwnedKind, client_certificate_name, gateway_label, hosted_certificate_name, infrastructure_name,
 };
-pub use key::{Kind, ObjectKey, ObjectName};
+pub use key::{BUNDLE_VERSION_ANNOTATION, Kind, ObjectKey, ObjectName};
 pub use name::{
     ADMIN_CLUSTER, AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, PROBES_LISTENER, RouteTableName,
     Traffic, XDS_AUTHORITIES, XDS_CERTIFICATE, XDS_CLUSTER, backend_of_rule_cluster, endpoint_route_name,

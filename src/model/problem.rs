@@ -65,8 +65,14 @@ reasons! {
     InvalidRouteKinds = Error,
     /// Gateway API, gateway: an address can not be used.
     UnsupportedAddress = Error,
+    /// Gateway API, gateway: an address that it asks for is not to be had.
+    AddressNotUsable = Error,
+    /// Gateway API, gateway: it has no address yet.
+    AddressNotAssigned = Warning,
     /// Gateway API, gateway: some listeners are not valid.
     ListenersNotValid = Error,
+    /// Gateway API, class: the definitions in the cluster are of a version that is not supported.
+    UnsupportedVersion = Warning,
     /// Gateway API: the parameters reference can not be used.
     InvalidParameters = Error,
     /// Gateway API, route: no listener of the parent admits the route.

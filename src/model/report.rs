@@ -87,7 +87,9 @@ pub struct ClassReport {
     pub object: ObjectKey,
     /// Its `metadata.generation`; 0 when it has none.
     pub generation: i64,
-    /// What is wrong with it.
+    /// Whether it is known of which versions the definitions of its API group are.
+    pub definitions_known: bool,
+    /// What is wrong with it, and with these definitions.
     pub problems: Vec<Problem>,
 }
 
@@ -98,8 +100,12 @@ pub struct GatewayReport {
     pub object: ObjectKey,
     /// Its `metadata.generation`; 0 when it has none.
     pub generation: i64,
-    /// The addresses that its listeners are bound to, as `spec.addresses` gave them.
+    /// The addresses that its listeners are bound to, as `spec.addresses` gave them; those of its Service when Envoys are
+    /// created for it.
     pub addresses: Vec<Arc<str>>,
+    /// Why nobody reaches it by the addresses that it should have, of reason `AddressNotUsable` or `AddressNotAssigned`: what
+    /// is said when the Envoys have taken the configuration. Not among its problems: it is the cluster's to mend, or time's.
+    pub unassigned: Option<Problem>,
     /// What is wrong with the Gateway itself (not with one listener).
     pub problems: Vec<Problem>,
     /// One entry for each listener, in the order of `spec.listeners`.

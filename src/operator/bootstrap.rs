@@ -24,7 +24,7 @@ pub(super) fn files(source: &Source<'_>) -> BTreeMap<String, String> {
         xds: &source.settings.xds,
         node_id: None,
         admin: (Ipv4Addr::LOCALHOST, source.ports.admin).into(),
-        probes: Some((Ipv4Addr::UNSPECIFIED, source.ports.probes).into()),
+        probes: Some((source.address, source.ports.probes).into()),
         protocol: Protocol::Delta,
         discovery: Discovery::Ads,
         tls: Some(Tls { server_name, source: TlsSource::Files { sds_folder: FOLDER } }),

@@ -1,7 +1,7 @@
 //! What should exist in the cluster for each Gateway of ours: its Envoys, and what these need.
 //!
-//! Pure: from Gateways, their classes and their parameters to objects as an API server takes them. Never looks at routes,
-//! Secrets or what exists already; `run` makes it so.
+//! Pure: from Gateways, their classes, their parameters and the cluster's family of addresses to objects as an API server takes
+//! them. Never looks at routes, Secrets or what exists already; `run` makes it so.
 
 mod bootstrap;
 pub mod covers;
@@ -13,7 +13,7 @@ mod scaling;
 mod service;
 pub mod steps;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     api::{Gateway, TailscaleGatewayParametersSpec},
     bootstrap::HostPort,
-    gateways::{self, Infrastructure, gateway_parameters, infrastructure},
+    gateways::{self, Infrastructure, bound_address, gateway_parameters, infrastructure},
     model::{
         APPLIED_ANNOTATION, Kind, ObjectKey, ObjectName, OwnedKey, OwnedKind, client_certificate_name,
         infrastructure_name,
@@ -172,7 +172,12 @@ fn is_relevant(change: &Change) -> bool {
         Change::Upsert(object) => object.kind(),
         Change::Remove(key) => key.kind,
     };
-    matches!(kind, Kind::GatewayClass | Kind::Gateway | Kind::TailscaleGatewayParameters)
+    match (kind, change) {
+        (Kind::GatewayClass | Kind::Gateway | Kind::TailscaleGatewayParameters, _) => true,
+        (Kind::Service, Change::Upsert(service)) => gateways::is_cluster_service(&service.key().name),
+        (Kind::Service, Change::Remove(key)) => gateways::is_cluster_service(&key.name),
+        _ => false,
+    }
 }
 
 /// All that a Gateway's objects are made from.
@@ -185,6 +190,8 @@ struct Source<'a> {
     /// The name of its objects.
     objects: ObjectName,
     certificate: ObjectName,
+    /// The address that its Envoys bind.
+    address: IpAddr,
     ports: Ports,
 }
 
@@ -221,6 +228,7 @@ fn plan(settings: &Settings, name: &ObjectName, view: &mut View<'_, Operator>) -
         settings,
         name,
         gateway: &gateway,
+        address: bound_address(&parameters.spec, view),
         parameters: parameters.spec,
         common: Common::new(name, uid, gateway.spec.infrastructure.as_ref()),
         objects: of_name(infrastructure_name(&name.name, class)),

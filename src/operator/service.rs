@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::Source;
-use crate::{api::ServiceType, gateways::bound_port};
+use crate::{
+    api::ServiceType,
+    gateways::{asked_addresses, bound_port},
+};
 
 /// The Service; none when no listener could be served, since a Service needs a port.
 ///
@@ -32,28 +35,14 @@ pub(super) fn service(source: &Source<'_>) -> Option<Value> {
         "loadBalancerClass": parameters.load_balancer_class,
         "loadBalancerSourceRanges": parameters.load_balancer_source_ranges,
         "allocateLoadBalancerNodePorts": parameters.allocate_load_balancer_node_ports,
+        "ipFamilyPolicy": parameters.ip_family_policy,
+        "ipFamilies": parameters.ip_families,
     });
-    let mut addresses = addresses(source).into_iter();
+    let mut addresses = asked_addresses(source.gateway).into_iter().map(|address| address.to_string());
     if let Some(first) = addresses.next() {
         spec[if type_ == ServiceType::LoadBalancer { "loadBalancerIP" } else { "clusterIP" }] = json!(first);
         spec["externalIPs"] = addresses.collect();
     }
     let metadata = source.common.metadata(&source.objects, parameters.annotations.as_ref());
     Some(json!({ "metadata": metadata, "spec": spec }))
-}
-
-/// The addresses that the Gateway asks for, without what is none; that is a problem of the Gateway's, which the compiler
-/// reports.
-fn addresses(source: &Source<'_>) -> Vec<String> {
-    let mut addresses: Vec<String> = Vec::new();
-    for address in &source.gateway.spec.addresses {
-        let parsed = address.value.as_deref().and_then(|value| value.parse::<std::net::IpAddr>().ok());
-        if let Some(ip) = parsed.filter(|ip| address.type_ == "IPAddress" && !ip.is_unspecified()) {
-            let text = ip.to_string();
-            if !addresses.contains(&text) {
-                addresses.push(text);
-            }
-        }
-    }
-    addresses
 }

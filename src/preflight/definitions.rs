@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::{Finding, answers::Answer};
-use crate::{api, model::Kind};
+use crate::{
+    api,
+    model::{BUNDLE_VERSION_ANNOTATION, Kind},
+};
 
 /// Gateway API's definitions without which this program or an Envoy Gateway does not work.
 pub const GATEWAY_API_DEFINITIONS: [Kind; 4] =
     [Kind::GatewayClass, Kind::Gateway, Kind::HttpRoute, Kind::ReferenceGrant];
 
-/// What Gateway API calls the version of its definitions.
-const BUNDLE_VERSION: &str = "gateway.networking.k8s.io/bundle-version";
 const APPLY: &str = "tailscale-gateway crds | kubectl apply --server-side --filename -";
 
 /// The definitions that are looked at.
@@ -69,7 +70,7 @@ pub(super) fn check(found: &BTreeMap<String, Answer<Option<Value>>>) -> Vec<Find
         }
         match wanted {
             Some(wanted) => findings.extend(compare(place, wanted, definition)),
-            None => bundles.extend(definition["metadata"]["annotations"][BUNDLE_VERSION].as_str()),
+            None => bundles.extend(definition["metadata"]["annotations"][BUNDLE_VERSION_ANNOTATION].as_str()),
         }
         equal += usize::from(wanted.is_some() && findings.len() == before);
     }

@@ -75,6 +75,10 @@ const OTHER_GROUPS: [&str; 25] = [
 /// Looks at a document's `apiVersion` and `kind`.
 pub(super) fn classify(api_version: &str, kind: &str) -> Class {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    // First: a folder's definitions are not those of an API server that the objects come from.
+    if OTHER_GROUPS.contains(&group) {
+        return Class::NotOurs;
+    }
     if let Some(found) = Kind::find(group, kind) {
         if found.versions().contains(&version) {
             return Class::Read(found);
@@ -82,7 +86,7 @@ pub(super) fn classify(api_version: &str, kind: &str) -> Class {
         let message = format!("{kind} is read as {}, not as {api_version:?}", versions(found));
         return Class::Unknown { field: "apiVersion", message };
     }
-    if OTHER_GROUPS.contains(&group) || (group.is_empty() && CORE_OTHERS.contains(&kind)) {
+    if group.is_empty() && CORE_OTHERS.contains(&kind) {
         return Class::NotOurs;
     }
     if group == GATEWAY_API && GATEWAY_API_OTHERS.contains(&kind) {

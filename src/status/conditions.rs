@@ -129,12 +129,23 @@ impl ObjectStatus {
 }
 
 fn keep_programmed(conditions: &mut [Condition], before: &Value) {
-    let is_true = |condition: &&Value| condition["type"] == "Programmed" && condition["status"] == "True";
-    let Some(before) = before.as_array().into_iter().flatten().find(is_true) else { return };
+    let mut known = before.as_array().into_iter().flatten();
+    let Some(before) = known.find(|condition| condition["type"] == "Programmed") else { return };
+    let make = Maker(before["observedGeneration"].as_i64().unwrap_or_default());
+    // What is said of the addresses of a Gateway is said of one whose Envoys have taken the configuration.
+    let of_addresses = [Reason::AddressNotAssigned, Reason::AddressNotUsable].map(Reason::as_str);
+    let kept = if before["status"] == "True" {
+        make.holds("Programmed", "Programmed")
+    } else if let Some(reason) = of_addresses.into_iter().find(|reason| before["reason"] == *reason) {
+        let message = before["message"].as_str().unwrap_or_default().to_owned();
+        make.make("Programmed", ConditionStatus::False, reason, message)
+    } else {
+        return;
+    };
     let is_open =
         |condition: &&mut Condition| condition.type_ == "Programmed" && condition.status == ConditionStatus::Unknown;
     for condition in conditions.iter_mut().filter(is_open) {
-        *condition = Maker(before["observedGeneration"].as_i64().unwrap_or_default()).holds("Programmed", "Programmed");
+        condition.clone_from(&kept);
     }
 }
 
@@ -193,10 +204,18 @@ fn with_reason<'a>(problems: &'a [Problem], reasons: &[Reason]) -> Vec<&'a Probl
 
 fn class(report: &ClassReport) -> Vec<Condition> {
     let make = Maker(report.generation);
-    vec![
-        make.unless("Accepted", "Accepted", &report.problems.iter().collect::<Vec<_>>()),
-        make.holds("SupportedVersion", "SupportedVersion"),
-    ]
+    // "Best effort" where a version is not supported: the class stays accepted (Gateway API,
+    // `GatewayClassConditionStatusSupportedVersion`).
+    let (versions, others): (Vec<&Problem>, Vec<&Problem>) =
+        report.problems.iter().partition(|problem| problem.reason == Reason::UnsupportedVersion);
+    let supported = if report.definitions_known {
+        make.unless("SupportedVersion", "SupportedVersion", &versions)
+    } else {
+        let message = "no definition of Gateway API has been seen, so their version is not known; let the service account \
+                       list and watch customresourcedefinitions";
+        make.make("SupportedVersion", ConditionStatus::Unknown, "Pending", message.to_owned())
+    };
+    vec![make.unless("Accepted", "Accepted", &others), supported]
 }
 
 fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
@@ -225,7 +244,13 @@ fn gateway(report: &GatewayReport, programmed: &Programmed) -> Vec<Condition> {
         let message = "listeners are served on the other addresses only";
         make.make("Programmed", ConditionStatus::False, "AddressNotUsable", message.to_owned())
     } else {
-        programmed_condition(&make, programmed)
+        match (programmed, &report.unassigned) {
+            // What the Envoys have taken is of no use where nobody can reach them.
+            (Programmed::Acknowledged, Some(problem)) => {
+                make.make("Programmed", ConditionStatus::False, reason_of(problem), words(&[problem]))
+            }
+            _ => programmed_condition(&make, programmed),
+        }
     });
     conditions.extend(effective(&make, &report.problems));
     conditions

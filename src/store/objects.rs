@@ -14,9 +14,10 @@ use k8s_openapi::api::{
 use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
-        Gateway, GatewayClass, GrpcRoute, HttpRoute, Object, ReferenceGrant, TailscaleEndpoints, TailscaleGateway,
-        TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy,
-        TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+        CustomResourceDefinition, Gateway, GatewayClass, GrpcRoute, HttpRoute, Object, ReferenceGrant,
+        TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
+        TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
+        TlsRoute, UdpRoute,
     },
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -135,6 +136,7 @@ stored! {
     EndpointSlice: EndpointSlice,
     Secret: Secret,
     ConfigMap: ConfigMap,
+    CustomResourceDefinition: CustomResourceDefinition,
     TailscaleTailnet: TailscaleTailnet,
     TailscaleGateway: TailscaleGateway,
     TailscaleGatewayParameters: TailscaleGatewayParameters,

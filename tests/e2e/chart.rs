@@ -54,6 +54,7 @@ fn helm_finds_no_fault_with_the_chart_and_refuses_values_that_it_does_not_have()
         ("log.level=loud", "value must be one of 'error', 'warn', 'info', 'debug', 'trace'"),
         ("gatewayClass.parametersRef.name=envoys", "if 'name' exists"),
         ("extension.tls.clientCaSecretName=ca", "extension/tls"),
+        ("extraArgs={--lease=other}", "write the Lease tailscale-gateway and no other"),
     ] {
         let refused = helm(&[&template[..], &["--set", setting]].concat());
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -126,6 +127,11 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
     );
     assert_eq!(ingress[1]["from"][1], json!({ "ipBlock": { "cidr": "192.0.2.1/32" } }));
     assert_eq!(ingress[2]["ports"], json!([{ "port": "admin" }]));
+    // The Lease that the program is told of is the one that it may write.
+    assert!(container["args"].as_array().is_some_and(|all| all.contains(&json!("--lease=tailscale-gateway"))));
+    let rules = find("Role")["rules"].as_array().expect("rules");
+    let named: Vec<&Value> = rules.iter().filter_map(|rule| rule.get("resourceNames")).collect();
+    assert_eq!(named, [&json!(["tailscale-gateway"])]);
     // Where the program looks for a certificate is where it is mounted.
     let args = container["args"].as_array().expect("arguments").iter().filter_map(Value::as_str);
     let args: Vec<&str> = args.filter(|arg| arg.starts_with("--extension-")).collect();

@@ -14,10 +14,6 @@ use kube::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tailscale_gateway::kubernetes::permissions::permissions;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
 
 use crate::support::{
     backend::Backend,
@@ -26,6 +22,7 @@ use crate::support::{
     envoy::{Envoy, Version},
     gateway::{Gateway, run},
     ports::Port,
+    relay::Relay,
     tls::Authority,
     tools::stdout,
     wait::until,
@@ -384,6 +381,26 @@ async fn definitions_that_are_missing_are_named_and_followed_once_they_are_there
     let blue = Backend::start("blue").await;
     cluster.apply(&[CLASS, &gateway(10080), &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
     wait_for(&cluster, "httproute", "all", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
+
+    // Of which version they are is watched, too.
+    let supported = async |wanted: &'static str| {
+        let class = wait_for(&cluster, "gatewayclass", "tailscale", "/conditions", ("SupportedVersion", wanted)).await;
+        assert_eq!(condition(&class["status"]["conditions"], "Accepted").as_deref(), Some("True/Accepted"));
+        class["status"]["conditions"].to_string()
+    };
+    let annotate = async |definition: &str, version: &str| {
+        let definition = format!("customresourcedefinition/{definition}.gateway.networking.k8s.io");
+        let annotation = format!("gateway.networking.k8s.io/bundle-version{version}");
+        cluster.kubectl(&["annotate", "--overwrite", &definition, &annotation]).await.expect_success();
+    };
+    supported("True/SupportedVersion").await;
+    annotate("gatewayclasses", "=v0.4.0").await;
+    let said = supported("False/UnsupportedVersion").await;
+    assert!(said.contains("of v0.4.0: gatewayclasses"), "{said}");
+    annotate("gatewayclasses", "=v1.6.0").await;
+    supported("True/SupportedVersion").await;
+    annotate("httproutes", "-").await;
+    supported("False/UnsupportedVersion").await;
 }
 
 #[tokio::test]
@@ -392,16 +409,32 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let (listener, envoy_admin) = (Port::lease(), Port::lease());
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     let port = listener.address().port();
-    let objects = [CLASS, &gateway(port), &endpoint("blue", &blue), &endpoint("green", &green)].concat();
-    cluster.apply(&[objects, route("all", "/", "blue"), route("gone", "/gone", "green")].concat()).await;
+    let objects = [CLASS, &gateway(port), INSIDE, &endpoint("blue", &blue), &endpoint("green", &green)].concat();
+    cluster
+        .apply(&[objects, route("all", "/", "blue"), route("gone", "/gone", "green"), OPERATOR.to_owned()].concat())
+        .await;
     let flags = ["--replica", "only", "--lease-seconds", "6"];
-    let control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &flags).await;
+    let account = cluster.service_account_kubeconfig("default", "operator").await;
+    let control_plane = Gateway::start_in_cluster(&account, &flags).await;
     wait_for_leader(&cluster, "only").await;
     let relay = Relay::start(control_plane.xds()).await;
-    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address(), &envoy_admin)).await;
     envoy.ready().await;
     let asked = async |path: &str| client::get(listener.address(), path).send().await.echo().backend;
     assert_eq!((asked("/").await.as_str(), asked("/gone").await.as_str()), ("blue", "green"));
+
+    for kind in PROVISIONED {
+        until(&format!("the {kind}"), async || {
+            let printed = cluster.kubectl(&["get", kind, "inside-tailscale"]).await;
+            if printed.success { Ok(()) } else { Err(printed.stderr) }
+        })
+        .await;
+    }
+    wait_for(&cluster, "gateway", "web", "/conditions", ("Programmed", "True/Programmed")).await;
+    wait_for(&cluster, "httproute", "all", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
+    let provisioned = provisioned(&cluster).await;
+    assert_eq!(provisioned.len(), PROVISIONED.len(), "{provisioned:?}");
+    let before = cluster.audit_events().await.len();
 
     // Served while nobody answers the control plane, whose watches break off.
     cluster.stop_apiserver().await;
@@ -437,39 +470,49 @@ async fn envoy_is_served_while_the_api_server_is_away_and_all_converges_when_it_
     let metrics = control_plane.metrics().await;
     assert_eq!(metrics.get("tailscale_gateway_xds_nacks_total").copied().unwrap_or_default(), 0.0);
     wait_for(&cluster, "httproute", "new", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
+
+    // Nothing was made twice or written anew: after one more change, which is seen to be through.
+    cluster.apply(&route("last", "/last", "blue")).await;
+    wait_for(&cluster, "httproute", "last", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
+    assert_eq!(self::provisioned(&cluster).await, provisioned);
+    let events = cluster.audit_events().await.split_off(before);
+    let writes = events.iter().filter(|event| event.is_write() && event.user.ends_with(":operator"));
+    let mut writes_to: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for event in writes.filter(|event| event.code < 300 && !["leases", "events"].contains(&&*event.resource)) {
+        *writes_to.entry((&event.resource, &event.name)).or_default() += 1;
+    }
+    // Of the Gateway: that its Envoy was away, and is back.
+    writes_to.remove(&("gateways", "web"));
+    let routes = ["all", "last", "new"].map(|route| (("httproutes", route), 1));
+    assert_eq!(writes_to, BTreeMap::from(routes));
 }
 
-/// Connections to an address that stays the same while what is behind it changes.
-struct Relay {
-    address: SocketAddr,
-    target: watch::Sender<SocketAddr>,
-}
+/// A Gateway whose Envoys are created.
+const INSIDE: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {namespace: default, name: inside}
+spec:
+  gatewayClassName: tailscale
+  listeners: [{name: http, protocol: HTTP, port: 80}]
+---
+";
 
-impl Relay {
-    async fn start(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
-        let address = listener.local_addr().expect("it is bound");
-        let (target, targets) = watch::channel(to);
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let mut targets = targets.clone();
-                tokio::spawn(async move {
-                    let to = *targets.borrow_and_update();
-                    let Ok(mut server) = TcpStream::connect(to).await else { return };
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        _ = targets.changed() => {}
-                    }
-                });
-            }
-        });
-        Self { address, target }
-    }
+/// What is created for a Gateway.
+const PROVISIONED: [&str; 5] = ["serviceaccount", "configmap", "service", "deployment", "poddisruptionbudget"];
 
-    /// Breaks all connections, and leads new ones elsewhere.
-    fn lead_to(&self, to: SocketAddr) {
-        self.target.send_replace(to);
-    }
+/// All that was created for Gateways: which object it is, and its version.
+async fn provisioned(cluster: &Cluster) -> BTreeSet<String> {
+    let kinds = PROVISIONED.join(",");
+    let label = "app.kubernetes.io/managed-by=tailscale-gateway";
+    let printed = cluster.kubectl(&["get", &kinds, "--selector", label, "--output", "json"]).await.expect_success();
+    let printed: Value = serde_json::from_str(&printed).expect("kubectl prints JSON");
+    let items = printed["items"].as_array().into_iter().flatten();
+    let known = |item: &Value| {
+        let metadata = &item["metadata"];
+        format!("{} {} {} {}", item["kind"], metadata["name"], metadata["uid"], metadata["resourceVersion"])
+    };
+    items.map(known).collect()
 }
 
 /// A bootstrap with this address of the control plane.
@@ -493,7 +536,7 @@ async fn a_replica_takes_over_and_an_envoy_that_moves_to_it_is_sent_nothing() {
 
     // An Envoy at the replica that does not write is heard of by the one that does.
     let relay = Relay::start(second.xds()).await;
-    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address(), &envoy_admin)).await;
     envoy.ready().await;
     wait_for(&cluster, "gateway", "web", "/conditions", ("Programmed", "True/Programmed")).await;
     assert!(second.metrics().await.keys().all(|series| !series.starts_with("tailscale_gateway_status_writes_total")));
@@ -648,8 +691,7 @@ async fn a_gateway_gets_envoys_of_its_own_and_loses_them_with_its_class() {
     let gateway = gateway.replace("  addresses: [{type: IPAddress, value: 127.0.0.1}]\n", "");
     cluster.apply(&[CLASS, &gateway, &endpoint("blue", &blue), &route("all", "/", "blue")].concat()).await;
     let _control_plane = Gateway::start_in_cluster(&cluster.kubeconfig(), &[]).await;
-    let objects = ["serviceaccount", "configmap", "deployment", "service", "poddisruptionbudget"];
-    for kind in objects {
+    for kind in PROVISIONED {
         until(&format!("the {kind}"), async || {
             let printed = cluster.kubectl(&["get", kind, "web-tailscale"]).await;
             if printed.success { Ok(()) } else { Err(printed.stderr) }
@@ -675,7 +717,7 @@ async fn a_gateway_gets_envoys_of_its_own_and_loses_them_with_its_class() {
     .await;
 
     cluster.kubectl(&["delete", "gateway", "web"]).await.expect_success();
-    for kind in objects {
+    for kind in PROVISIONED {
         until(&format!("the {kind} to be gone"), async || {
             let printed = cluster.kubectl(&["get", kind, "web-tailscale"]).await;
             if printed.success { Err(printed.stdout) } else { Ok(()) }

@@ -28,6 +28,7 @@ mod kube_cluster;
 mod kube_crds;
 mod kube_extension;
 mod kube_identity;
+mod kube_installed;
 mod kube_provision;
 mod kube_quickstart;
 mod kube_serve;

@@ -151,4 +151,10 @@ async fn with_the_charts_roles_nothing_is_refused_and_nothing_is_for_naught() {
     until_used(&BTreeSet::from_iter(all("coordination.k8s.io", "leases", &["delete"]))).await;
     assert!(control_plane.terminate().await.success());
     assert_eq!(missing().await, BTreeSet::new());
+
+    // Another Lease is not the chart's to write, and that is said.
+    let flags = ["--namespace", NAMESPACE, "--lease", "other"];
+    let control_plane = Gateway::start_secure_in_cluster(&account, &flags).await;
+    let said = control_plane.process().wait_for_line("the lease can not be written, so nothing is").await;
+    assert!(said.contains("ERROR") && said.contains("see --lease"), "{said}");
 }

@@ -60,6 +60,7 @@ pub(crate) fn sample(kind: Kind) -> Value {
             return json!({ "metadata": { "name": "sample" }, "type": "Opaque", "data": { "key": "dmFsdWU=" } });
         }
         Kind::ConfigMap => return json!({ "metadata": { "name": "sample" }, "data": { "ca.crt": "PEM" } }),
+        Kind::CustomResourceDefinition => return json!({ "metadata": { "name": "sample" } }),
         Kind::TailscaleTailnet => json!({ "oauthSecretName": "oauth" }),
         Kind::TailscaleGateway => json!({
             "gatewayRef": { "name": "web" },

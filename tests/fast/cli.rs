@@ -13,6 +13,7 @@ use tailscale_gateway::{
     cli::{prepare, validate, write_text},
     config::{Command, Config, LogLevel, OutputFormat, ReportFormat, SourceSpec},
     model::{Kind, ObjectKey, ObjectName, Problem, Reason},
+    source::FileWorld,
     telemetry::LogFormat,
 };
 use tempfile::TempDir;
@@ -233,6 +234,26 @@ fn validate_takes_in_what_others_find_at_the_place_of_the_object() {
     let (first, rest) = report.split_once('\n').expect("two lines");
     assert_eq!(first, "a.yaml: Namespace good: spec: no such thing");
     assert_eq!(rest.lines().count(), 1, "{report}");
+}
+
+#[test]
+fn of_a_gateway_in_a_cluster_whose_class_is_not_there_it_is_said_that_it_was_not_checked() {
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: web}\nspec: {gatewayClassName: \
+                   tailscale, listeners: [{name: a, port: 80, protocol: HTTP}]}\n";
+    let class = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: tailscale}\nspec: \
+                 {controllerName: example.com/other}\n";
+    let unchecked = |files: &[(&str, &str)]| {
+        let (_keep, path) = manifests(files);
+        let located = |world: &FileWorld| validate::unchecked(world).iter().map(|one| world.locate(one)).collect();
+        let found = validate::problems(std::slice::from_ref(&path), located).expect("read");
+        assert_eq!(format!("{:?}", validate::verdict(&found)), format!("{:?}", ExitCode::SUCCESS));
+        validate::report(&found).replace(&format!("{}/", path.display()), "")
+    };
+    let said = unchecked(&[("a.yaml", gateway)]);
+    let start = "a.yaml: Gateway default/web: spec.gatewayClassName: GatewayClass tailscale is not among the manifests, so \
+                 nothing of the Gateway and its routes was checked";
+    assert!(said.starts_with(start), "{said}");
+    assert_eq!(unchecked(&[("a.yaml", gateway), ("b.yaml", class)]), "");
 }
 
 /// A reader that fails after some bytes.

@@ -162,6 +162,55 @@ fn a_listener_that_comes_changes_the_service_and_leaves_the_pods_alone() {
 }
 
 #[test]
+fn envoys_bind_ipv6_where_the_cluster_or_the_parameters_ask_for_it_and_ipv4_alone_elsewhere() {
+    let service = |namespace: &str, name: &str, family: &str| {
+        let mut service = sample_with(Kind::Service, "/spec/ipFamilies", json!([family]));
+        service["metadata"] = json!({"namespace": namespace, "name": name});
+        Change::Upsert(accepted(Kind::Service, service))
+    };
+    let mut planner = Planner::new(settings());
+    let reference = json!({"parametersRef": {
+        "group": "gateway.tailscale.com", "kind": "TailscaleGatewayParameters", "name": "sample"
+    }});
+    let parameters = |service: Value| {
+        let sample = sample_with(Kind::TailscaleGatewayParameters, "/spec/service", service);
+        [Change::Upsert(accepted(Kind::TailscaleGatewayParameters, sample))]
+    };
+    let binds = |planner: &Planner| {
+        let files = &object(planner, "web", "ConfigMap").manifest["data"]["bootstrap.yaml"];
+        let bootstrap: Value = serde_saphyr::from_str(files.as_str().unwrap()).unwrap();
+        bootstrap["static_resources"]["listeners"][0]["address"]["socket_address"].clone()
+    };
+    let (four, six) = (
+        json!({"address": "0.0.0.0", "port_value": 19001}),
+        json!({"address": "::", "port_value": 19001, "ipv4_compat": true}),
+    );
+    planner.apply(&[
+        class(),
+        gateway("web", "/spec/infrastructure", reference),
+        service("default", "kubernetes", "IPv4"),
+    ]);
+    planner.apply(&parameters(json!({})));
+    assert_eq!(binds(&planner), four);
+    let kept = planner.objects();
+    assert_eq!(names(&planner.apply(&[service("default", "other", "IPv6")])), [""; 0]);
+    assert_eq!(planner.objects(), kept, "of Services that of the API server alone");
+    for service in [json!({"ipFamilyPolicy": "PreferDualStack"}), json!({"ipFamilies": ["IPv6"]})] {
+        planner.apply(&parameters(service.clone()));
+        assert_eq!(binds(&planner), six, "{service}");
+        let spec = &object(&planner, "web", "Service").manifest["spec"];
+        assert_eq!(
+            (&spec["ipFamilyPolicy"], &spec["ipFamilies"]),
+            (&service["ipFamilyPolicy"], &service["ipFamilies"])
+        );
+    }
+    planner.apply(&parameters(json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]})));
+    assert_eq!(binds(&planner), four);
+    planner.apply(&[service("default", "kubernetes", "IPv6")]);
+    assert_eq!(binds(&planner), six);
+}
+
+#[test]
 fn nothing_is_done_for_a_gateway_that_is_about_to_go_and_nothing_should_exist_for_one_that_is_gone() {
     let mut planner = Planner::new(settings());
     planner.apply(&[class(), gateway("web", "/spec/infrastructure", json!({}))]);

@@ -61,6 +61,14 @@ fn fields_that_contradict_each_other_are_refused() {
         }
         spec(json!({"service": field}));
     }
+    for service in [json!({}), json!({"ipFamilyPolicy": "SingleStack"})] {
+        let mut service = service;
+        service["ipFamilies"] = json!(["IPv4", "IPv6"]);
+        refused(
+            json!({"service": service}),
+            "spec.service: two ipFamilies need ipFamilyPolicy PreferDualStack or RequireDualStack",
+        );
+    }
     refused(json!({"accessLog": {"text": "a"}}), "spec.accessLog: text needs type Text");
     refused(json!({"accessLog": {"type": "Text", "json": {"a": "b"}}}), "spec.accessLog: json needs type Json");
     for budget in [json!({}), json!({"minAvailable": 1, "maxUnavailable": "50%"})] {
@@ -109,6 +117,8 @@ fn every_field_is_taken_from_the_class_and_from_the_gateway() {
                 "loadBalancerClass": text,
                 "loadBalancerSourceRanges": [text],
                 "allocateLoadBalancerNodePorts": number == 1,
+                "ipFamilyPolicy": if number == 1 { "PreferDualStack" } else { "RequireDualStack" },
+                "ipFamilies": if number == 1 { ["IPv4", "IPv6"] } else { ["IPv6", "IPv4"] },
             },
             "nodeSelector": {"a": text},
             "tolerations": [{"key": text}],
@@ -169,6 +179,19 @@ fn the_classs_fields_that_the_gateways_type_of_service_has_no_use_for_are_left_o
         class(),
         json!({"service": {"type": "NodePort"}}),
         json!({"service": {"type": "NodePort", "annotations": {"a": "b"}, "externalTrafficPolicy": "Local"}}),
+    );
+}
+
+#[test]
+fn a_gateway_that_wants_one_family_does_not_get_the_classs_two() {
+    let class = || json!({"service": {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}});
+    let single = || json!({"service": {"ipFamilyPolicy": "SingleStack"}});
+    merged(class(), single(), single());
+    let preferred = || json!({"service": {"ipFamilyPolicy": "PreferDualStack"}});
+    merged(
+        class(),
+        preferred(),
+        json!({"service": {"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv4"]}}),
     );
 }
 

@@ -27,6 +27,7 @@ pub mod preflight_cases;
 pub mod process;
 pub mod real_envoy_gateway;
 pub mod regex_cases;
+pub mod relay;
 pub mod tls;
 pub mod tools;
 pub mod ugly_routes;

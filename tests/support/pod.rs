@@ -2,20 +2,33 @@
 //! Deployment names, in a network namespace where it has the ports that it thinks it has.
 //!
 //! Only folders are others: what is mounted is in a temporary one. The image's Envoy is ours, and the helper that drains it is
-//! not there.
+//! not there. What a Secret holds is followed, as a kubelet does, but at once.
 
-use std::{fs, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    pin::pin,
+};
 
-use k8s_openapi::ByteString;
+use futures::StreamExt as _;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{
+    Api,
+    runtime::{WatchStreamExt as _, watcher},
+};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
     client,
     cluster::Cluster,
     envoy::{Envoy, Version, admin_address},
     namespace::Namespace,
-    wait::until,
+    wait::{until, within},
 };
 
 /// A running pod.
@@ -25,6 +38,15 @@ pub struct Pod {
     pub envoy: Envoy,
     /// What its readiness probe asks, as seen from outside of the namespace, and the path.
     readiness: (SocketAddr, String),
+    /// How often what is mounted of a Secret was replaced.
+    replaced: watch::Sender<u64>,
+    following: Vec<AbortHandle>,
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.following.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Pod {
@@ -40,7 +62,7 @@ impl Pod {
         let container = &pod["containers"][0];
 
         let folder = TempDir::with_prefix("pod-").expect("a temporary folder can be made");
-        let mut files = Vec::new();
+        let mut volumes: Vec<(Volume, Files, Option<String>)> = Vec::new();
         let mut places = Vec::new();
         for mount in list(&container["volumeMounts"]) {
             let (volume, place) = (text(&mount["name"]), text(&mount["mountPath"]));
@@ -49,24 +71,34 @@ impl Pod {
             let source =
                 list(&pod["volumes"]).find(|source| source["name"] == volume).expect("what is mounted is there");
             let (config_map, secret) = (&source["configMap"]["name"], &source["secret"]["secretName"]);
+            places.push((place.to_owned(), here.display().to_string()));
+            let mut files = Files::new();
             if let Some(config_map) = config_map.as_str() {
                 for (file, content) in map(&get("configmap", config_map).await["data"]) {
-                    files.push((here.join(file), text(&content).to_owned().into_bytes()));
+                    files.insert(file, text(&content).to_owned().into_bytes());
                 }
             } else if let Some(secret) = secret.as_str() {
                 for (file, content) in map(&get("secret", secret).await["data"]) {
                     let content: ByteString = serde_json::from_value(content).expect("base64");
-                    files.push((here.join(file), content.0));
+                    files.insert(file, content.0);
                 }
             }
-            places.push((place.to_owned(), here.display().to_string()));
+            volumes.push((Volume { folder: here, versions: 0 }, files, secret.as_str().map(str::to_owned)));
         }
         let placed = |text: &str| places.iter().fold(text.to_owned(), |text, (place, here)| text.replace(place, here));
-        for (file, content) in &mut files {
-            if let Ok(text) = std::str::from_utf8(content) {
-                *content = placed(text).into_bytes();
+        let (replaced, mut following) = (watch::Sender::new(0), Vec::new());
+        for (mut volume, mut files, secret) in volumes {
+            for content in files.values_mut() {
+                if let Ok(text) = std::str::from_utf8(content) {
+                    *content = placed(text).into_bytes();
+                }
             }
-            fs::write(file, content).expect("the folder can be written");
+            volume.replace(&files);
+            if let Some(secret) = secret {
+                let secrets = Api::namespaced(cluster.client().await, namespace);
+                let following_it = follow(secrets, secret, volume, files, replaced.clone());
+                following.push(tokio::spawn(following_it).abort_handle());
+            }
         }
 
         let arguments: Vec<String> = list(&container["args"])
@@ -80,7 +112,22 @@ impl Pod {
         let port = u16::try_from(port["containerPort"].as_u64().expect("a number")).expect("a port");
         let readiness = network.lead_in(([127, 0, 0, 1], port).into()).await;
         let envoy = Envoy::start_in(network, Version::Latest, &arguments, folder, admin).await;
-        Self { envoy, readiness: (readiness, text(&probe["path"]).to_owned()) }
+        Self { envoy, readiness: (readiness, text(&probe["path"]).to_owned()), replaced, following }
+    }
+
+    /// How often what is mounted of a Secret was replaced so far.
+    pub fn replaced(&self) -> u64 {
+        *self.replaced.borrow()
+    }
+
+    /// Waits until what is mounted of a Secret has been replaced so many times since the start.
+    ///
+    /// # Panics
+    /// When the deadline passes.
+    pub async fn wait_until_replaced(&self, times: u64) {
+        let mut replaced = self.replaced.subscribe();
+        let reached = within(&format!("{times} replacements"), replaced.wait_for(|count| *count >= times)).await;
+        reached.expect("this value keeps the sender");
     }
 
     /// Waits until its readiness probe succeeds.
@@ -93,6 +140,64 @@ impl Pod {
             }
         })
         .await;
+    }
+}
+
+/// What is in a volume, by the files' names.
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// A mounted ConfigMap or Secret, as a kubelet keeps it (Kubernetes, `pkg/volume/util/atomic_writer.go`): files are links into
+/// `..data`, which is a link to a folder, and replacing that one link replaces them all.
+#[derive(Debug)]
+struct Volume {
+    folder: PathBuf,
+    versions: usize,
+}
+
+impl Volume {
+    fn replace(&mut self, files: &Files) {
+        let done = "the temporary folder can be written";
+        let version = |number: usize| format!("..{number}");
+        let here = self.folder.join(version(self.versions + 1));
+        fs::create_dir(&here).expect(done);
+        for (name, content) in files {
+            fs::write(here.join(name), content).expect(done);
+        }
+        let (new, data) = (self.folder.join("..data_tmp"), self.folder.join("..data"));
+        symlink(version(self.versions + 1), &new).expect(done);
+        fs::rename(&new, &data).expect(done);
+        for name in files.keys() {
+            let link = self.folder.join(name);
+            if fs::symlink_metadata(&link).is_err() {
+                symlink(Path::new("..data").join(name), link).expect(done);
+            }
+        }
+        if self.versions > 0 {
+            fs::remove_dir_all(self.folder.join(version(self.versions))).expect(done);
+        }
+        self.versions += 1;
+    }
+}
+
+/// Replaces what is mounted of a Secret whenever that says something else.
+async fn follow(
+    secrets: Api<Secret>,
+    name: String,
+    mut volume: Volume,
+    mut files: Files,
+    replaced: watch::Sender<u64>,
+) {
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut seen = pin!(watcher(secrets, only).default_backoff().applied_objects());
+    while let Some(secret) = seen.next().await {
+        // A watch that breaks begins again by itself.
+        let Ok(secret) = secret else { continue };
+        let now: Files = secret.data.into_iter().flatten().map(|(name, content)| (name, content.0)).collect();
+        if now != files {
+            volume.replace(&now);
+            files = now;
+            replaced.send_modify(|count| *count += 1);
+        }
     }
 }
 

@@ -29,9 +29,9 @@ pub use gateway::*;
 pub use health::*;
 pub(super) use parameters::PARAMETERS_RULES;
 pub use parameters::{
-    AccessLogParameters, AccessLogType, Autoscaling, DisruptionParameters, EnvoyLogLevel, ServiceParameters,
-    ServiceType, TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleGatewayParametersStatus,
-    TrafficPolicy,
+    AccessLogParameters, AccessLogType, Autoscaling, DisruptionParameters, EnvoyLogLevel, IpFamily, IpFamilyPolicy,
+    ServiceParameters, ServiceType, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
+    TailscaleGatewayParametersStatus, TrafficPolicy,
 };
 pub use proxy::*;
 pub use proxy_group::*;

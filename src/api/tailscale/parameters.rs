@@ -143,6 +143,35 @@ pub struct ServiceParameters {
     /// Whether a load balancer's ports get node ports too; yes by default. With type `LoadBalancer` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocate_load_balancer_node_ports: Option<bool>,
+    /// Whether it has addresses of one family or of both; `SingleStack` is Kubernetes' own default. With another one Envoys
+    /// bind `::` for both families, which nodes whose kernel has IPv6 switched off refuse. In a cluster whose Services are
+    /// IPv6 first, they do so anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// Of which families its addresses are, the first one first; as the cluster has it when it is left out. The first one can
+    /// not be changed once the Service exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2), extend("x-kubernetes-list-type" = "set"))]
+    pub ip_families: Option<Vec<IpFamily>>,
+}
+
+/// Of how many families the addresses of a Service are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IpFamilyPolicy {
+    /// Of one.
+    SingleStack,
+    /// Of both, where the cluster has both.
+    PreferDualStack,
+    /// Of both, or there is no Service.
+    RequireDualStack,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "Kubernetes' own words")]
+pub enum IpFamily {
+    IPv4,
+    IPv6,
 }
 
 /// Who reaches a Service.
@@ -280,6 +309,9 @@ impl ServiceParameters {
             base.load_balancer_source_ranges = None;
             base.allocate_load_balancer_node_ports = None;
         }
+        if self.ip_family_policy == Some(IpFamilyPolicy::SingleStack) {
+            base.ip_families = base.ip_families.filter(|families| families.len() == 1);
+        }
         Self {
             type_,
             annotations: self.annotations.or(base.annotations),
@@ -289,6 +321,8 @@ impl ServiceParameters {
             allocate_load_balancer_node_ports: self
                 .allocate_load_balancer_node_ports
                 .or(base.allocate_load_balancer_node_ports),
+            ip_family_policy: self.ip_family_policy.or(base.ip_family_policy),
+            ip_families: self.ip_families.or(base.ip_families),
         }
     }
 }
@@ -306,7 +340,7 @@ pub(in super::super) struct ParametersRule {
 }
 
 /// What the parameters' fields have to do with each other.
-pub(in super::super) const PARAMETERS_RULES: [ParametersRule; 7] = [
+pub(in super::super) const PARAMETERS_RULES: [ParametersRule; 8] = [
     ParametersRule {
         field: "",
         cel: "!(has(self.replicas) && has(self.autoscaling))",
@@ -344,6 +378,18 @@ pub(in super::super) const PARAMETERS_RULES: [ParametersRule; 7] = [
                     || (service.load_balancer_class.is_none()
                         && service.load_balancer_source_ranges.is_none()
                         && service.allocate_load_balancer_node_ports.is_none())
+            })
+        },
+    },
+    ParametersRule {
+        field: "service",
+        cel: "!has(self.ipFamilies) || size(self.ipFamilies) < 2 || (has(self.ipFamilyPolicy) && \
+              self.ipFamilyPolicy != 'SingleStack')",
+        message: "two ipFamilies need ipFamilyPolicy PreferDualStack or RequireDualStack",
+        holds: |spec| {
+            spec.service.as_ref().is_none_or(|service| {
+                service.ip_families.as_ref().is_none_or(|families| families.len() < 2)
+                    || service.ip_family_policy.is_some_and(|policy| policy != IpFamilyPolicy::SingleStack)
             })
         },
     },

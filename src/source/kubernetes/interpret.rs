@@ -1,13 +1,14 @@
 //! From what an API server sends to what is kept of it. Pure.
 //!
-//! Never keeps what no output reads: `managedFields`, the annotations of others, statuses (but for the addresses of Services).
+//! Never keeps what no output reads: `managedFields`, the annotations of others (but for the version of Gateway API's
+//! definitions), statuses (but for the addresses of Services).
 
 use kube::api::DynamicObject;
 use serde_json::{Map, Value};
 
 use crate::{
     api::{self, Finding, Object, Observed, Parsed},
-    model::{Kind, ObjectKey, ObjectName, Reason},
+    model::{BUNDLE_VERSION_ANNOTATION, Kind, ObjectKey, ObjectName, Reason},
 };
 
 /// Annotations and labels with this in their domain are ours.
@@ -60,7 +61,11 @@ pub(super) fn interpret(kind: Kind, object: DynamicObject) -> Interpreted {
     metadata.generate_name = None;
     metadata.finalizers = None;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|key, _| key.starts_with(OUR_DOMAIN));
+        let is_read = |key: &str| match kind {
+            Kind::CustomResourceDefinition => key == BUNDLE_VERSION_ANNOTATION,
+            _ => key.starts_with(OUR_DOMAIN),
+        };
+        annotations.retain(|key, _| is_read(key));
     }
     if metadata.annotations.as_ref().is_some_and(|annotations| annotations.is_empty()) {
         metadata.annotations = None;

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use kube::{
     Api, Client,
-    api::DynamicObject,
+    api::{DynamicObject, PartialObjectMeta},
     runtime::watcher::{self, Event, watcher},
 };
 use tokio::{
@@ -167,8 +167,7 @@ impl Watch {
 
     /// Follows one version until it is not there or not allowed.
     async fn watch(&mut self, version: &str) -> Result<Trouble, Closed> {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource(self.kind, version));
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
+        let mut events = events(self.client.clone(), self.kind, version);
         let mut pause = Pause::default();
         while let Some(event) = events.next().await {
             match event {
@@ -192,6 +191,7 @@ impl Watch {
     async fn take(&mut self, event: Event<DynamicObject>) -> Result<(), Closed> {
         match event {
             Event::Init => self.listing = Vec::new(),
+            Event::InitApply(object) if !self.follows(&object) => {}
             Event::InitApply(object) => self.listing.push(interpret(self.kind, object)),
             Event::InitDone => {
                 self.watching();
@@ -204,6 +204,7 @@ impl Watch {
                 listed.into_iter().for_each(|one| upsert(&mut update, one));
                 self.send(true, update).await?;
             }
+            Event::Apply(object) | Event::Delete(object) if !self.follows(&object) => self.watching(),
             Event::Apply(object) => {
                 self.watching();
                 let one = interpret(self.kind, object);
@@ -222,6 +223,10 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    fn follows(&self, object: &DynamicObject) -> bool {
+        self.kind.follows(object.metadata.name.as_deref().unwrap_or_default())
     }
 
     /// All that was known of the kind is gone with its CRD.
@@ -269,6 +274,34 @@ impl Watch {
         self.is_known |= is_settled;
         let from = FromWatch { kind: self.kind, is_settled, update, answers: Vec::new() };
         self.sender.send(from).await.map_err(|_| Closed)
+    }
+}
+
+/// What happens to the objects of a kind in one version.
+fn events(client: Client, kind: Kind, version: &str) -> BoxStream<'static, watcher::Result<Event<DynamicObject>>> {
+    let (resource, config) = (resource(kind, version), watcher::Config::default().page_size(PAGE));
+    if kind.is_metadata_alone() {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+        watcher(api, config).map_ok(alone).boxed()
+    } else {
+        let api: Api<DynamicObject> = Api::all_with(client, &resource);
+        watcher(api, config).boxed()
+    }
+}
+
+/// The same about objects that have nothing but metadata.
+fn alone(event: Event<PartialObjectMeta<DynamicObject>>) -> Event<DynamicObject> {
+    let object = |partial: PartialObjectMeta<DynamicObject>| DynamicObject {
+        types: None,
+        metadata: partial.metadata,
+        data: serde_json::Value::Null,
+    };
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(partial) => Event::InitApply(object(partial)),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(partial) => Event::Apply(object(partial)),
+        Event::Delete(partial) => Event::Delete(object(partial)),
     }
 }
 

@@ -74,6 +74,12 @@ pub fn pool(seed: u64) -> Pool {
     for (namespace, name) in [("default", "machines"), ("default", "others"), ("team", "machines")] {
         add(Kind::TailscaleEndpoints, namespace, name, rng, &endpoints);
     }
+    for name in ["gateways.gateway.networking.k8s.io", "httproutes.gateway.networking.k8s.io"] {
+        add(Kind::CustomResourceDefinition, "", name, rng, &|rng: &mut Rng| {
+            let version = format!("v1.{}.0", rng.below(9));
+            json!({"metadata": {"annotations": {"gateway.networking.k8s.io/bundle-version": version}}})
+        });
+    }
     add(Kind::TailscaleRoutePolicy, "default", "policy", rng, &policy);
     add(Kind::ConfigMap, "default", "map", rng, &|rng: &mut Rng| json!({"data": {"key": rng.below(5).to_string()}}));
     pool

@@ -184,7 +184,8 @@ impl ApiServer {
             ("--endpoint-reconciler-type", "none".to_owned()),
             ("--authorization-mode", "RBAC".to_owned()),
             ("--service-account-issuer", "https://kubernetes.default.svc".to_owned()),
-            ("--service-cluster-ip-range", "10.96.0.0/16".to_owned()),
+            // Both families; a Service that does not ask has an IPv4 address alone.
+            ("--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112".to_owned()),
             // A response ends after its line is written, not before.
             ("--audit-log-mode", "blocking".to_owned()),
             ("--profiling", "false".to_owned()),
