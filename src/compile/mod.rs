@@ -40,6 +40,7 @@ pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
 pub use hosted::{Hosting, HostingIdentity, XdsAddress};
 pub use matching::MatchPrecedence;
+pub use secret::readable_authorities;
 
 use crate::{
     model::{ClusterName, Kind, ObjectKey, ObjectName, Report, RouteTableName, Traffic, hosted_cluster_key},
