@@ -68,6 +68,9 @@ struct TypeRow {
     /// Refused resources that are not sent again before they change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parked: Vec<String>,
+    /// Resources of a refused response that are sent again in parts, to find out which of them is to blame.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suspects: Vec<String>,
     /// Resources that wait for clusters they name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
@@ -128,7 +131,8 @@ fn row(client: &Client) -> ClientRow {
 
 fn type_row(of: TypeStatus) -> TypeRow {
     let state = match &of {
-        of if !of.parked.is_empty() || (of.in_flight == 0 && of.last_nack.is_some() && of.sent != of.acked) => "ERROR",
+        of if !of.parked.is_empty() || !of.suspects.is_empty() => "ERROR",
+        of if of.in_flight == 0 && of.last_nack.is_some() && of.sent != of.acked => "ERROR",
         TypeStatus { in_flight: 1.., .. } => "STALE",
         TypeStatus { sent: None, .. } => "NOT SENT",
         _ => "SYNCED",
@@ -146,6 +150,7 @@ fn type_row(of: TypeStatus) -> TypeRow {
         waiting_ms: of.waiting_since.map(|since| since.elapsed().as_millis()),
         nack: of.last_nack.map(|nack| NackRow { at: moment(nack.at), code: nack.code, message: nack.message }),
         parked: of.parked.keys().map(ToString::to_string).collect(),
+        suspects: texts(&of.suspects),
         held: texts(&of.held),
         retained: texts(&of.retained),
     }
@@ -190,7 +195,9 @@ fn table(clients: &[ClientRow]) -> String {
             if let Some(nack) = &of.nack {
                 notes.push(format!("refused at {}: {}", nack.at, nack.message.replace('\n', " ")));
             }
-            for (what, names) in [("parked", &of.parked), ("held", &of.held), ("retained", &of.retained)] {
+            let lists =
+                [("parked", &of.parked), ("suspects", &of.suspects), ("held", &of.held), ("retained", &of.retained)];
+            for (what, names) in lists {
                 if !names.is_empty() {
                     notes.push(format!("{what}: {}", names.join(", ")));
                 }

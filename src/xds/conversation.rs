@@ -381,13 +381,19 @@ impl<P: Speaks> Open<P> {
                     shared.metrics.acked(type_url, latency);
                     shared.registry.notify();
                 }
-                Event::Nack { type_url, latency, code, message, parked } => {
+                Event::Nack { type_url, latency, code, message, parked, suspects } => {
                     shared.registry.notify();
                     shared.metrics.acked(type_url, latency);
                     shared.metrics.nacked(type_url, &node.gateway);
+                    let what = match suspects.is_empty() {
+                        true => "Envoy refused a response; what it refused is not sent to it again before it changes",
+                        false => {
+                            "Envoy refused a response without saying what of it; the suspects are sent to it again in parts"
+                        }
+                    };
                     warn!(
-                        stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, ?parked, code, reason = message,
-                        "Envoy refused a response; what it refused is not sent to it again before it changes"
+                        stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, ?parked, ?suspects, code,
+                        reason = message, "{what}"
                     );
                 }
                 Event::StaleNonce { type_url } => {
