@@ -6,6 +6,7 @@ mod crds;
 mod duration;
 mod explain;
 pub mod gateway_api;
+mod kubernetes;
 mod object;
 mod owned;
 mod parse;
@@ -28,6 +29,7 @@ pub use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
+pub use kubernetes::file_findings;
 pub use object::{Object, Observed};
 pub use owned::{OwnedNews, OwnedObject};
 pub use parse::{Finding, Parsed, parse};

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Fact, OutputKey, Settings, Topic, World,
-    cluster::{endpoint_target, health_check_problem},
+    cluster::{endpoint_target, external_target, health_check_problem},
     objects::generation,
-    scope::{EndpointConflict, unknown_tailnet},
+    scope::{EndpointConflict, Offer, Refusal, unknown_tailnet},
 };
 use crate::{
     api::{
@@ -45,6 +45,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
             let route = world.object::<UdpRoute>(&object.name)?;
             unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
         }
+        Kind::Service => service(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
         Kind::TailscaleGatewayParameters => parameters(settings, object, world),
@@ -197,6 +198,23 @@ fn unserved(
     Some(Report::Object(ObjectReport { object: object.clone(), generation, problems, details: Details::None }))
 }
 
+/// A Service whose ports its slices do not have.
+fn service(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let unmatched = world.facts(Topic::UnmatchedPorts(object.name.clone()));
+    let problem = |fact: &Fact| match fact {
+        Fact::UnmatchedPort(port) => {
+            let field = format!("spec.ports[{}].name", port.place);
+            Some(Problem::new(object.clone(), field, Reason::NoEndpoints, port.to_string()))
+        }
+        _ => None,
+    };
+    let problems: Vec<Problem> = unmatched.iter().filter_map(problem).collect();
+    if problems.is_empty() {
+        return None;
+    }
+    Some(Report::Object(ObjectReport { object: object.clone(), generation: 0, problems, details: Details::None }))
+}
+
 fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let endpoints = world.object::<TailscaleEndpoints>(&object.name)?;
     let mut problems = Vec::new();
@@ -235,6 +253,7 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         let field = format!("spec.endpoints[{place}].name");
         problems.push(Problem::new(object.clone(), field, Reason::Conflicted, message));
     }
+    problems.extend(not_offered(object, world));
     if let Some(message) = unknown_tailnet(&endpoints.spec.tailnet, world) {
         problems.push(Problem::new(object.clone(), "spec.tailnet", Reason::TailnetNotFound, message));
     }
@@ -244,7 +263,7 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         tailscale_ip: endpoint.tailscale_ip.clone().unwrap_or_default(),
         tags: endpoint.tags.clone(),
         weight: i32::try_from(endpoint.weight).unwrap_or(i32::MAX),
-        external_target: endpoint.external_target.clone(),
+        external_target: external_target(endpoint).map(str::to_owned),
     });
     Some(Report::Object(ObjectReport {
         object: object.clone(),
@@ -252,6 +271,34 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         problems,
         details: Details::Endpoints(details.collect()),
     }))
+}
+
+/// Why no Gateway offers any of an object's endpoints by itself, when some should.
+fn not_offered(object: &ObjectKey, world: &mut World<'_>) -> Vec<Problem> {
+    let offers = world.facts(Topic::Offers(object.name.clone()));
+    let mut problems = Vec::new();
+    for fact in offers.iter() {
+        let Fact::Offer(Offer { gateway, via, refusal }) = fact else { continue };
+        let (reason, message) = match refusal {
+            None => return Vec::new(),
+            Some(Refusal::Namespace) => (
+                Reason::NotAllowedByListeners,
+                format!(
+                    "no listener of Gateway {gateway} that TailscaleGateway {via} names takes routes of namespace {}; see its \
+                     allowedRoutes",
+                    object.name.namespace
+                ),
+            ),
+            Some(Refusal::Patterns) => (
+                Reason::UnsupportedValue,
+                format!(
+                    "TailscaleGateway {via} gives none of these endpoints a route on Gateway {gateway}; its conditions say why"
+                ),
+            ),
+        };
+        problems.push(Problem::new(object.clone(), "", reason, message));
+    }
+    problems
 }
 
 fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) -> Vec<Problem> {

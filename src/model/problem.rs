@@ -89,6 +89,8 @@ reasons! {
     TargetNotFound = Error,
     /// The tailnet that a TailscaleGateway or a TailscaleEndpoints names does not exist.
     TailnetNotFound = Warning,
+    /// No EndpointSlice has a port of a Service that a route uses.
+    NoEndpoints = Warning,
     /// Two objects claim one name; both are told.
     Conflicted = Error,
     /// An Envoy refused a resource made from this object.
