@@ -40,6 +40,9 @@ struct ClientRow {
     /// Milliseconds for which the client has not read what it was sent; absent when it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     stuck_ms: Option<u128>,
+    /// What is odd about the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
     types: Vec<TypeRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown_types: Vec<String>,
@@ -101,14 +104,18 @@ fn show(admin: &Admin, parameters: &Parameters, format: Format) -> Response {
     let wanted =
         |client: &Client| parameters.gateway.as_ref().is_none_or(|gateway| *gateway == client.node.gateway.to_string());
     let clients = admin.registry.clients();
-    let rows: Vec<ClientRow> = clients.iter().filter(|client| wanted(client)).map(|client| row(client)).collect();
+    let rows: Vec<ClientRow> =
+        clients.iter().filter(|client| wanted(client)).map(|client| row(admin, client)).collect();
     match format {
         Format::Json => Json(serde_json::json!({ "clients": rows })).into_response(),
         Format::Text => table(&rows).into_response(),
     }
 }
 
-fn row(client: &Client) -> ClientRow {
+/// Said of a client that asks for a Gateway of which there is nothing.
+const NOT_SERVED: &str = "nothing is served for this Gateway";
+
+fn row(admin: &Admin, client: &Client) -> ClientRow {
     let node = &client.node;
     ClientRow {
         id: client.id,
@@ -124,6 +131,7 @@ fn row(client: &Client) -> ClientRow {
         peer: client.peer.to_string(),
         connected_since: time(client.since),
         stuck_ms: client.stuck_for().map(|waited| waited.as_millis()),
+        note: (!admin.cache.is_served(&node.gateway)).then_some(NOT_SERVED),
         types: client.status().into_iter().map(type_row).collect(),
         unknown_types: client.unknown_types(),
     }
@@ -181,9 +189,11 @@ fn table(clients: &[ClientRow]) -> String {
         let name = format!("#{} {} ({})", client.id, client.node, client.client);
         let protocol = format!("{}/{}", client.protocol, client.scope);
         let mut first = [name, client.gateway.clone(), protocol, client.connected_since.clone()];
+        let mut note = client.note;
         if client.types.is_empty() {
             let [a, b, c, d] = first.clone();
-            lines.push([a, b, c, d, "-".into(), "-".into(), "-".into(), "-".into(), "-".into(), String::new()]);
+            let text = note.unwrap_or_default().to_owned();
+            lines.push([a, b, c, d, "-".into(), "-".into(), "-".into(), "-".into(), "-".into(), text]);
         }
         for of in &client.types {
             let asked = match (of.wildcard, of.subscribed) {
@@ -191,7 +201,7 @@ fn table(clients: &[ClientRow]) -> String {
                 (true, more) => format!("*+{more}"),
                 (false, names) => names.to_string(),
             };
-            let mut notes = Vec::new();
+            let mut notes: Vec<String> = note.take().map(str::to_owned).into_iter().collect();
             if let Some(nack) = &of.nack {
                 notes.push(format!("refused at {}: {}", nack.at, nack.message.replace('\n', " ")));
             }

@@ -49,7 +49,7 @@ reasons! {
     DuplicateObject = Error,
     /// A value is not what its field asks for (Gateway API: `UnsupportedValue`).
     UnsupportedValue = Error,
-    /// A field is accepted but not acted on yet.
+    /// A field, or a whole object, is accepted but not acted on here, or not yet.
     NotActedOn = Warning,
     /// Gateway API, listener: protocol not supported.
     UnsupportedProtocol = Error,

@@ -318,7 +318,16 @@ impl<P: Speaks> Open<P> {
     }
 
     fn take_snapshot(&mut self, shared: &Shared) {
+        let is_first = self.news.taken.is_none();
         let (snapshot, skipped) = self.news.take();
+        if is_first && snapshot.is_empty() {
+            let node = &self.stream.node;
+            warn!(
+                stream = self.stream.id, gateway = %node.gateway, node = %node.id,
+                "nothing is served for this Gateway: is there one of this name, of a class that is ours, with a listener that can be \
+                 served?"
+            );
+        }
         if skipped > 0 {
             shared.metrics.coalesced_commits(skipped);
         }
