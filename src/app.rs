@@ -8,7 +8,6 @@ mod files;
 
 use std::{env, fs, io, net::SocketAddr, path::PathBuf, pin::pin, process::ExitCode, sync::Arc, time::Duration};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -22,7 +21,7 @@ use self::{cluster::Cluster, extension::Extension};
 use crate::{
     admin::{self, Admin, Readiness},
     cli,
-    compile::{Compiler, Settings},
+    compile::{Compiler, Settings, readable_authorities},
     config::{Command, CompileConfig, Config, ExtensionListen, ServeConfig, SourceSpec},
     kubernetes::ConnectError,
     metrics::Metrics,
@@ -147,16 +146,10 @@ fn settings(config: &CompileConfig, in_cluster: bool) -> Result<Settings, AppErr
     Ok(Settings { privileged_ports: config.privileged_ports, in_cluster, trusted_authorities, hosting: None })
 }
 
-/// Reads a PEM file and sees that it holds certificates and nothing that Envoy would stumble over.
+/// Reads a PEM file of certificates, and nothing in it that Envoy would stumble over.
 fn read_authorities(path: &PathBuf) -> Result<String, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let certificates: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(text.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("not PEM: {error}"))?;
-    if certificates.is_empty() {
-        return Err("there is no certificate in it".to_owned());
-    }
-    Ok(text)
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    readable_authorities(&text).map_err(|problem| format!("the file {problem}"))
 }
 
 fn serve(config: &ServeConfig) -> Result<(), AppError> {

@@ -40,6 +40,9 @@ struct ClientRow {
     /// Milliseconds for which the client has not read what it was sent; absent when it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     stuck_ms: Option<u128>,
+    /// What is odd about the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
     types: Vec<TypeRow>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown_types: Vec<String>,
@@ -68,6 +71,9 @@ struct TypeRow {
     /// Refused resources that are not sent again before they change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parked: Vec<String>,
+    /// Resources of a refused response that are sent again in parts, to find out which of them is to blame.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    suspects: Vec<String>,
     /// Resources that wait for clusters they name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     held: Vec<String>,
@@ -98,14 +104,18 @@ fn show(admin: &Admin, parameters: &Parameters, format: Format) -> Response {
     let wanted =
         |client: &Client| parameters.gateway.as_ref().is_none_or(|gateway| *gateway == client.node.gateway.to_string());
     let clients = admin.registry.clients();
-    let rows: Vec<ClientRow> = clients.iter().filter(|client| wanted(client)).map(|client| row(client)).collect();
+    let rows: Vec<ClientRow> =
+        clients.iter().filter(|client| wanted(client)).map(|client| row(admin, client)).collect();
     match format {
         Format::Json => Json(serde_json::json!({ "clients": rows })).into_response(),
         Format::Text => table(&rows).into_response(),
     }
 }
 
-fn row(client: &Client) -> ClientRow {
+/// Said of a client that asks for a Gateway of which there is nothing.
+const NOT_SERVED: &str = "nothing is served for this Gateway";
+
+fn row(admin: &Admin, client: &Client) -> ClientRow {
     let node = &client.node;
     ClientRow {
         id: client.id,
@@ -121,6 +131,7 @@ fn row(client: &Client) -> ClientRow {
         peer: client.peer.to_string(),
         connected_since: time(client.since),
         stuck_ms: client.stuck_for().map(|waited| waited.as_millis()),
+        note: (!admin.cache.is_served(&node.gateway)).then_some(NOT_SERVED),
         types: client.status().into_iter().map(type_row).collect(),
         unknown_types: client.unknown_types(),
     }
@@ -128,7 +139,8 @@ fn row(client: &Client) -> ClientRow {
 
 fn type_row(of: TypeStatus) -> TypeRow {
     let state = match &of {
-        of if !of.parked.is_empty() || (of.in_flight == 0 && of.last_nack.is_some() && of.sent != of.acked) => "ERROR",
+        of if !of.parked.is_empty() || !of.suspects.is_empty() => "ERROR",
+        of if of.in_flight == 0 && of.last_nack.is_some() && of.sent != of.acked => "ERROR",
         TypeStatus { in_flight: 1.., .. } => "STALE",
         TypeStatus { sent: None, .. } => "NOT SENT",
         _ => "SYNCED",
@@ -146,6 +158,7 @@ fn type_row(of: TypeStatus) -> TypeRow {
         waiting_ms: of.waiting_since.map(|since| since.elapsed().as_millis()),
         nack: of.last_nack.map(|nack| NackRow { at: moment(nack.at), code: nack.code, message: nack.message }),
         parked: of.parked.keys().map(ToString::to_string).collect(),
+        suspects: texts(&of.suspects),
         held: texts(&of.held),
         retained: texts(&of.retained),
     }
@@ -176,9 +189,11 @@ fn table(clients: &[ClientRow]) -> String {
         let name = format!("#{} {} ({})", client.id, client.node, client.client);
         let protocol = format!("{}/{}", client.protocol, client.scope);
         let mut first = [name, client.gateway.clone(), protocol, client.connected_since.clone()];
+        let mut note = client.note;
         if client.types.is_empty() {
             let [a, b, c, d] = first.clone();
-            lines.push([a, b, c, d, "-".into(), "-".into(), "-".into(), "-".into(), "-".into(), String::new()]);
+            let text = note.unwrap_or_default().to_owned();
+            lines.push([a, b, c, d, "-".into(), "-".into(), "-".into(), "-".into(), "-".into(), text]);
         }
         for of in &client.types {
             let asked = match (of.wildcard, of.subscribed) {
@@ -186,11 +201,13 @@ fn table(clients: &[ClientRow]) -> String {
                 (true, more) => format!("*+{more}"),
                 (false, names) => names.to_string(),
             };
-            let mut notes = Vec::new();
+            let mut notes: Vec<String> = note.take().map(str::to_owned).into_iter().collect();
             if let Some(nack) = &of.nack {
                 notes.push(format!("refused at {}: {}", nack.at, nack.message.replace('\n', " ")));
             }
-            for (what, names) in [("parked", &of.parked), ("held", &of.held), ("retained", &of.retained)] {
+            let lists =
+                [("parked", &of.parked), ("suspects", &of.suspects), ("held", &of.held), ("retained", &of.retained)];
+            for (what, names) in lists {
                 if !names.is_empty() {
                     notes.push(format!("{what}: {}", names.join(", ")));
                 }

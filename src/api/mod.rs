@@ -7,6 +7,7 @@ mod definition;
 mod duration;
 mod explain;
 pub mod gateway_api;
+mod kubernetes;
 mod object;
 mod owned;
 mod parse;
@@ -30,6 +31,7 @@ pub use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
+pub use kubernetes::file_findings;
 pub use object::{Object, Observed};
 pub use owned::{OwnedNews, OwnedObject};
 pub use parse::{Finding, Parsed, parse};

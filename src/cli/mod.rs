@@ -18,7 +18,7 @@ use serde_json::json;
 
 pub use bootstrap::{BootstrapError, Prepared, bootstrap, prepare, prepare_fetched};
 pub use certificates::certificates;
-pub use output::{complain, print, write_text};
+pub use output::{complain, print, print_verdict, write_text};
 pub use preflight::preflight;
 
 use crate::{
@@ -74,10 +74,7 @@ pub fn validate(config: &ValidateConfig, settings: Settings) -> ExitCode {
         problems.map(|problem| world.locate(problem)).collect()
     };
     match validate::problems(&config.paths, compiled) {
-        Ok(problems) => {
-            print(&validate::report(&problems));
-            validate::verdict(&problems)
-        }
+        Ok(problems) => print_verdict(&validate::report(&problems), validate::verdict(&problems)),
         Err(error) => complain(&error),
     }
 }

@@ -8,8 +8,14 @@ use std::{
 
 /// Writes a text to standard output. A reader that has gone (`… | head`) is no failure.
 pub fn print(text: &str) -> ExitCode {
+    print_verdict(text, ExitCode::SUCCESS)
+}
+
+/// The same, of a command whose exit code says more than that it could write: nobody may take a text that is lost for nothing
+/// to say.
+pub fn print_verdict(text: &str, verdict: ExitCode) -> ExitCode {
     match write_text(&mut io::stdout().lock(), text) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => verdict,
         Err(error) => complain(&format_args!("standard output: {error}")),
     }
 }

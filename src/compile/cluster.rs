@@ -147,7 +147,8 @@ pub(super) fn endpoint_target_for(
     if let Some(message) = refusal(protocol, traffic) {
         return Err(("protocol", Reason::NotActedOn, message));
     }
-    let (field, text) = match (&endpoint.external_target, &endpoint.tailscale_ip, &endpoint.tailscale_fqdn) {
+    let (ip, name) = (set(endpoint.tailscale_ip.as_ref()), set(endpoint.tailscale_fqdn.as_ref()));
+    let (field, text) = match (external_target(endpoint), ip, name) {
         (Some(target), _, _) => ("externalTarget", target),
         (None, Some(ip), _) => ("tailscaleIP", ip),
         (None, None, Some(name)) => ("tailscaleFQDN", name),
@@ -156,8 +157,8 @@ pub(super) fn endpoint_target_for(
             return Err(("externalTarget", Reason::UnsupportedValue, message));
         }
     };
-    let target = Target::parse(text.trim(), Some(endpoint.port))
-        .map_err(|message| (field, Reason::UnsupportedValue, message))?;
+    let target =
+        Target::parse(text, Some(endpoint.port)).map_err(|message| (field, Reason::UnsupportedValue, message))?;
     let tls = match traffic {
         Traffic::Http | Traffic::Grpc => {
             target.tls.unwrap_or(protocol == EndpointProtocol::Https || target.port == 443)
@@ -169,6 +170,16 @@ pub(super) fn endpoint_target_for(
     };
     let http2 = traffic == Traffic::Grpc || protocol == EndpointProtocol::Grpc;
     Ok(EndpointTarget { authority: target.authority(tls), target, tls, http2, traffic })
+}
+
+/// The endpoint's `externalTarget`, if there is one.
+pub(super) fn external_target(endpoint: &TailscaleEndpoint) -> Option<&str> {
+    set(endpoint.external_target.as_ref())
+}
+
+/// An empty text is as good as none: so the original operator read it, and wrote what was left out.
+fn set(text: Option<&String>) -> Option<&str> {
+    text.map(|text| text.trim()).filter(|text| !text.is_empty())
 }
 
 /// Why an endpoint of a protocol takes none of some traffic, if it takes none.

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{
     Compiler, Made, OutputKey, Settings, World, hostname,
-    objects::generation,
+    objects::{check_selector, generation},
     reference::{not_permitted, permitted, referred},
 };
 use crate::{
@@ -167,11 +167,14 @@ fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {
             made.problems.push(Problem::new(key.clone(), field + ".type", Reason::UnsupportedAddress, message));
         } else if value.is_empty() {
             any = true;
-        } else if let Ok(address) = value.parse() {
-            made.addresses.push(address);
         } else {
-            let message = format!("{value:?} is not an IP address");
-            made.problems.push(Problem::new(key.clone(), field + ".value", Reason::UnsupportedAddress, message));
+            match bindable(value) {
+                Ok(address) => made.addresses.push(address),
+                Err(message) => {
+                    let problem = Problem::new(key.clone(), field + ".value", Reason::UnsupportedAddress, message);
+                    made.problems.push(problem);
+                }
+            }
         }
     }
     made.addresses_asked = !any;
@@ -188,6 +191,22 @@ fn addresses(key: &ObjectKey, gateway: &Gateway, made: &mut GatewayListeners) {
     }
     made.addresses.sort_unstable();
     made.addresses.dedup();
+}
+
+/// Reads an address that a listener can be bound to on some machine: Envoy refuses a listener because of any that it can not.
+fn bindable(value: &str) -> Result<IpAddr, String> {
+    let Ok(address) = value.parse::<IpAddr>() else { return Err(format!("{value:?} is not an IP address")) };
+    // An IPv4 address in IPv6's clothes is one, and Envoy does not bind it.
+    let address = address.to_canonical();
+    let what = match address {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            "an IPv6 address of one link only, which means nothing without a network interface"
+        }
+        _ if address.is_multicast() => "a multicast address, which nobody connects to",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address, which nobody connects to",
+        _ => return Ok(address),
+    };
+    Err(format!("{value:?} is {what}; use an address of the machine, or remove the entry"))
 }
 
 /// A listener that must not let in clients without a certificate is not served as long as nobody asks them for one.
@@ -304,10 +323,17 @@ fn check(
     }
     kinds.dedup();
     let namespaces = &listener.allowed_routes.namespaces;
-    let no_selector = namespaces.from == FromNamespaces::Selector && namespaces.selector.is_none();
-    if no_selector {
-        let message = "from is Selector and there is no selector, so no namespace is allowed; add one".to_owned();
-        problem(".allowedRoutes.namespaces.selector", Reason::UnsupportedValue, message);
+    let selects = match (namespaces.from, &namespaces.selector) {
+        (FromNamespaces::Selector, None) => {
+            let message = "from is Selector and there is no selector, so no namespace is allowed; add one".to_owned();
+            Err((String::new(), message))
+        }
+        (FromNamespaces::Selector, Some(selector)) => check_selector(selector),
+        _ => Ok(()),
+    };
+    if let Err((suffix, message)) = &selects {
+        let field = format!(".allowedRoutes.namespaces.selector{suffix}");
+        problem(&field, Reason::UnsupportedValue, message.clone());
     }
     ListenerSpec {
         name: listener.name.as_str().into(),
@@ -319,7 +345,7 @@ fn check(
         selector: namespaces.selector.clone(),
         kinds,
         certificates,
-        served: protocol_ok && tls_ok && !no_selector,
+        served: protocol_ok && tls_ok && selects.is_ok(),
         problems,
     }
 }

@@ -42,6 +42,7 @@ pub use cors::CORS_FILTER;
 pub use gateway::{GatewayListeners, ListenerSpec};
 pub use hosted::{Hosting, HostingIdentity, XdsAddress};
 pub use matching::MatchPrecedence;
+pub use secret::readable_authorities;
 
 use crate::{
     model::{ClusterName, Kind, ObjectKey, ObjectName, Report, RouteTableName, Traffic, hosted_cluster_key},
@@ -163,6 +164,10 @@ pub enum Topic {
     Attached(ObjectName, Arc<str>),
     /// Who else wants what endpoints of a TailscaleEndpoints object want.
     EndpointConflicts(ObjectName),
+    /// The ports of a Service that a route uses and no EndpointSlice of it has.
+    UnmatchedPorts(ObjectName),
+    /// Which Gateways offer endpoints of a TailscaleEndpoints object by themselves, and why others do not.
+    Offers(ObjectName),
 }
 
 /// Something an output states.
@@ -178,6 +183,10 @@ pub enum Fact {
     Route(ObjectName),
     /// In [`Topic::EndpointConflicts`].
     Conflict(scope::EndpointConflict),
+    /// In [`Topic::UnmatchedPorts`].
+    UnmatchedPort(endpoints::UnmatchedPort),
+    /// In [`Topic::Offers`].
+    Offer(scope::Offer),
 }
 
 /// Virtual hosts and rows come to the bytes of them all, in order; the rest to nothing.
@@ -190,7 +199,7 @@ impl store::Fact for Fact {
             Self::Row(row) => row.mark(),
             Self::Route(name) => xxh3_64_with_seed(name.name.as_bytes(), xxh3_64(name.namespace.as_bytes())),
             // One object has few.
-            Self::Conflict(_) => 1,
+            Self::Conflict(_) | Self::Offer(_) | Self::UnmatchedPort(_) => 1,
         }
     }
 
@@ -198,7 +207,9 @@ impl store::Fact for Fact {
         match self {
             Self::VirtualHost(_, segment) => segment.clone(),
             Self::Row(row) => row.segment(),
-            Self::Cluster(_) | Self::Route(_) | Self::Conflict(_) => Segment::default(),
+            Self::Cluster(_) | Self::Route(_) | Self::Conflict(_) | Self::Offer(_) | Self::UnmatchedPort(_) => {
+                Segment::default()
+            }
         }
     }
 
@@ -243,6 +254,8 @@ impl Program for Compiler {
 
     fn roots(&self, object: &ObjectKey) -> Vec<OutputKey> {
         match object.kind {
+            // Its author writes its slices, too.
+            Kind::Service if !self.settings.in_cluster => vec![OutputKey::Report(object.clone())],
             Kind::Namespace
             | Kind::Service
             | Kind::EndpointSlice
@@ -276,7 +289,7 @@ impl Program for Compiler {
             OutputKey::Listeners(gateway) => gateway::listeners(&self.settings, gateway, world),
             OutputKey::Secret(secret) => Output::plain(Made::Secret(secret::certificate(secret, world))),
             OutputKey::Cluster(name) => resource(cluster::cluster(&self.settings, name, world)),
-            OutputKey::Endpoints(name) => resource(endpoints::endpoints(name, world)),
+            OutputKey::Endpoints(name) => endpoints::endpoints(&self.settings, name, world),
             OutputKey::Binding(route) => attach::binding(route, world),
             OutputKey::Scope(gateway) => scope::scope(gateway, world),
             OutputKey::RouteEntries(table, route) => table::route_entries(table, route, world),

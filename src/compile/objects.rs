@@ -30,3 +30,22 @@ pub(super) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String
             }
         })
 }
+
+/// Whether a selector is one that Kubernetes knows how to read (API reference, LabelSelectorRequirement): otherwise the field
+/// behind the selector's own, and what is wrong with it.
+pub(super) fn check_selector(selector: &LabelSelector) -> Result<(), (String, String)> {
+    for (place, requirement) in selector.match_expressions.iter().flatten().enumerate() {
+        let is_listed = requirement.values.as_ref().is_some_and(|values| !values.is_empty());
+        let (field, message) = match requirement.operator.as_str() {
+            "In" | "NotIn" if is_listed => continue,
+            "Exists" | "DoesNotExist" if !is_listed => continue,
+            operator @ ("In" | "NotIn") => ("values", format!("{operator} needs at least one value to compare with")),
+            operator @ ("Exists" | "DoesNotExist") => {
+                ("values", format!("{operator} compares with no value; remove them, or use In or NotIn"))
+            }
+            operator => ("operator", format!("{operator:?} is not In, NotIn, Exists or DoesNotExist")),
+        };
+        return Err((format!(".matchExpressions[{place}].{field}"), message));
+    }
+    Ok(())
+}

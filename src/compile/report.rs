@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use super::{
     Fact, OutputKey, Settings, Topic, World, addresses,
-    cluster::{endpoint_target, health_check_problem},
+    cluster::{endpoint_target, external_target, health_check_problem},
     definitions,
     objects::generation,
-    scope::{EndpointConflict, unknown_tailnet},
+    scope::{EndpointConflict, Offer, Refusal, unknown_tailnet},
 };
 use crate::{
     api::{
-        GatewayClass, GrpcRoute, ObjectMeta, ParentReference, TailscaleEndpoints, TailscaleGateway,
-        TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleProxyGroup, TailscaleRoutePolicy,
-        TailscaleService, TailscaleServices, TailscaleTailnet, TargetReference, TcpRoute, TlsRoute, UdpRoute,
+        DefaultScope, GatewayClass, GrpcRoute, HttpRoute, ObjectMeta, ParentReference, TailscaleEndpoints,
+        TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleProxyGroup,
+        TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TargetReference, TcpRoute,
+        TlsRoute, UdpRoute,
     },
-    gateways::{CONTROLLER_NAME, class_is_ours, class_problem, object_problems},
+    gateways::{CONTROLLER_NAME, DEFAULT_CLASS, class_is_known, class_is_ours, class_problem, object_problems},
     model::{
         ClassReport, Details, EndpointDetails, GatewayReport, Kind, ListenerReport, ObjectKey, ObjectName,
         ObjectReport, ParentReport, Problem, Reason, Report, RouteReport, TargetDetails,
@@ -28,7 +29,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
     match object.kind {
         Kind::GatewayClass => class(settings, object, world),
         Kind::Gateway => gateway(settings, object, world),
-        Kind::HttpRoute => route(object, world),
+        Kind::HttpRoute => route(settings, object, world),
         Kind::GrpcRoute => {
             let route = world.object::<GrpcRoute>(&object.name)?;
             unserved(object, &route.metadata, &route.spec.parent_refs, world)
@@ -45,6 +46,7 @@ pub(super) fn report(settings: &Settings, object: &ObjectKey, world: &mut World<
             let route = world.object::<UdpRoute>(&object.name)?;
             unserved(object, &route.metadata, &route.spec.passing.parent_refs, world)
         }
+        Kind::Service => service(object, world),
         Kind::TailscaleEndpoints => endpoints(settings, object, world),
         Kind::TailscaleGateway => tailscale_gateway(settings, object, world),
         Kind::TailscaleGatewayParameters => parameters(settings, object, world),
@@ -80,7 +82,7 @@ fn class(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Opti
 fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let made = world.output(&OutputKey::Listeners(object.name.clone())).listeners();
     if !made.ours {
-        return None;
+        return unserved_gateway(settings, object, world);
     }
     let ports: BTreeSet<u16> = made.served().map(|listener| listener.port).collect();
     for port in &ports {
@@ -121,10 +123,36 @@ fn gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Op
     }))
 }
 
-fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+/// A Gateway of a class that nobody knows. In a cluster, and when others' Gateways are looked at, it is not for us to say so.
+fn unserved_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let gateway = world.object::<crate::api::Gateway>(&object.name)?;
+    if !speaks_for_others(settings) || class_is_known(&gateway.spec.gateway_class_name, world) {
+        return None;
+    }
+    let message = format!(
+        "there is no GatewayClass {}, so nothing serves this Gateway here; write {DEFAULT_CLASS}, or add a GatewayClass with the \
+         controllerName {CONTROLLER_NAME}",
+        gateway.spec.gateway_class_name
+    );
+    let problems = vec![Problem::new(object.clone(), "spec.gatewayClassName", Reason::NotActedOn, message)];
+    let generation = generation(&gateway.metadata);
+    Some(Report::Object(ObjectReport { object: object.clone(), generation, problems, details: Details::None }))
+}
+
+/// Whether nobody else is there to say that an object has no effect: with files alone.
+fn speaks_for_others(settings: &Settings) -> bool {
+    !settings.in_cluster && settings.hosting.is_none()
+}
+
+fn route(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
     let binding = world.output(&OutputKey::Binding(object.name.clone())).binding();
-    let route = world.object::<crate::api::HttpRoute>(&object.name)?;
-    if binding.parents.is_empty() {
+    let route = world.object::<HttpRoute>(&object.name)?;
+    let default_gateways = default_gateways(object, &route);
+    let mut beside: Vec<Problem> = default_gateways.iter().cloned().collect();
+    if speaks_for_others(settings) {
+        beside.extend(idle_parents(object, &route, world));
+    }
+    if binding.parents.is_empty() && beside.is_empty() {
         return None;
     }
     let mut parents = Vec::new();
@@ -133,7 +161,7 @@ fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
             Ok(tables) => (None, tables.as_slice()),
             Err(problem) => (Some(problem.clone()), Default::default()),
         };
-        let mut problems: Vec<Problem> = Vec::new();
+        let mut problems: Vec<Problem> = default_gateways.iter().cloned().collect();
         let mut any_rule_valid = tables.is_empty();
         for table in tables {
             let entries = world.output(&OutputKey::RouteEntries(table.clone(), object.name.clone())).entries();
@@ -152,7 +180,49 @@ fn route(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
             any_rule_valid,
         });
     }
-    Some(Report::Route(RouteReport { object: object.clone(), generation: generation(&route.metadata), parents }))
+    let generation = generation(&route.metadata);
+    Some(Report::Route(RouteReport { object: object.clone(), generation, parents, problems: beside }))
+}
+
+/// The note that a route asks for default Gateways, if it does.
+fn default_gateways(object: &ObjectKey, route: &HttpRoute) -> Option<Problem> {
+    (route.spec.use_default_gateways == Some(DefaultScope::All)).then(|| {
+        let message = "default Gateways are not supported yet; the field has no effect, and parentRefs has";
+        Problem::new(object.clone(), "spec.useDefaultGateways", Reason::NotActedOn, message)
+    })
+}
+
+/// The parent references of a route that lead to nothing that is served here.
+fn idle_parents(object: &ObjectKey, route: &HttpRoute, world: &mut World<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut note = |field: String, message: String| {
+        problems.push(Problem::new(object.clone(), field, Reason::NotActedOn, message));
+    };
+    if route.spec.parent_refs.is_empty() && default_gateways(object, route).is_none() {
+        note("spec.parentRefs".to_owned(), "the route names no Gateway and so has no effect; name one".to_owned());
+    }
+    for (place, parent) in route.spec.parent_refs.iter().enumerate() {
+        let field = format!("spec.parentRefs[{place}]");
+        if Kind::find(&parent.group, &parent.kind) != Some(Kind::Gateway) {
+            let message = format!(
+                "a {} of group {:?} can not be a parent here, and the reference has no effect; name a Gateway",
+                parent.kind, parent.group
+            );
+            note(format!("{field}.kind"), message);
+            continue;
+        }
+        let name = super::reference::referred(object, parent.namespace.as_deref(), &parent.name);
+        let Some(gateway) = world.object::<crate::api::Gateway>(&name) else { continue };
+        let class = gateway.spec.gateway_class_name.as_str();
+        if class != DEFAULT_CLASS && !class_is_known(class, world) {
+            let message = format!(
+                "Gateway {name} is of class {class}, and there is no such GatewayClass: nothing serves it here, and the reference \
+                 has no effect"
+            );
+            note(format!("{field}.name"), message);
+        }
+    }
+    problems
 }
 
 /// A route of a kind that our own Gateways do not have yet; nothing when it asks for none of them. Whatever else is wrong with it
@@ -180,6 +250,23 @@ fn unserved(
     }
     let generation = generation(metadata);
     Some(Report::Object(ObjectReport { object: object.clone(), generation, problems, details: Details::None }))
+}
+
+/// A Service whose ports its slices do not have.
+fn service(object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
+    let unmatched = world.facts(Topic::UnmatchedPorts(object.name.clone()));
+    let problem = |fact: &Fact| match fact {
+        Fact::UnmatchedPort(port) => {
+            let field = format!("spec.ports[{}].name", port.place);
+            Some(Problem::new(object.clone(), field, Reason::NoEndpoints, port.to_string()))
+        }
+        _ => None,
+    };
+    let problems: Vec<Problem> = unmatched.iter().filter_map(problem).collect();
+    if problems.is_empty() {
+        return None;
+    }
+    Some(Report::Object(ObjectReport { object: object.clone(), generation: 0, problems, details: Details::None }))
 }
 
 fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> Option<Report> {
@@ -220,6 +307,7 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         let field = format!("spec.endpoints[{place}].name");
         problems.push(Problem::new(object.clone(), field, Reason::Conflicted, message));
     }
+    problems.extend(not_offered(object, world));
     if let Some(message) = unknown_tailnet(&endpoints.spec.tailnet, world) {
         problems.push(Problem::new(object.clone(), "spec.tailnet", Reason::TailnetNotFound, message));
     }
@@ -229,7 +317,7 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         tailscale_ip: endpoint.tailscale_ip.clone().unwrap_or_default(),
         tags: endpoint.tags.clone(),
         weight: i32::try_from(endpoint.weight).unwrap_or(i32::MAX),
-        external_target: endpoint.external_target.clone(),
+        external_target: external_target(endpoint).map(str::to_owned),
     });
     Some(Report::Object(ObjectReport {
         object: object.clone(),
@@ -237,6 +325,34 @@ fn endpoints(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) -> 
         problems,
         details: Details::Endpoints(details.collect()),
     }))
+}
+
+/// Why no Gateway offers any of an object's endpoints by itself, when some should.
+fn not_offered(object: &ObjectKey, world: &mut World<'_>) -> Vec<Problem> {
+    let offers = world.facts(Topic::Offers(object.name.clone()));
+    let mut problems = Vec::new();
+    for fact in offers.iter() {
+        let Fact::Offer(Offer { gateway, via, refusal }) = fact else { continue };
+        let (reason, message) = match refusal {
+            None => return Vec::new(),
+            Some(Refusal::Namespace) => (
+                Reason::NotAllowedByListeners,
+                format!(
+                    "no listener of Gateway {gateway} that TailscaleGateway {via} names takes routes of namespace {}; see its \
+                     allowedRoutes",
+                    object.name.namespace
+                ),
+            ),
+            Some(Refusal::Patterns) => (
+                Reason::UnsupportedValue,
+                format!(
+                    "TailscaleGateway {via} gives none of these endpoints a route on Gateway {gateway}; its conditions say why"
+                ),
+            ),
+        };
+        problems.push(Problem::new(object.clone(), "", reason, message));
+    }
+    problems
 }
 
 fn endpoints_not_acted_on(object: &ObjectKey, endpoints: &TailscaleEndpoints) -> Vec<Problem> {

@@ -10,8 +10,12 @@ use std::{
 };
 
 use super::{
-    Compiler, Fact, GatewayListeners, Made, OutputKey, Topic, World, attach::namespace_allowed,
-    cluster::endpoint_target, hostname, objects::created,
+    Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World,
+    attach::namespace_allowed,
+    cluster::{endpoint_target, external_target},
+    hostname,
+    objects::created,
+    url::check_path,
 };
 use crate::{
     api::{
@@ -59,6 +63,25 @@ pub struct EndpointConflict {
     pub(super) ours: bool,
 }
 
+/// Whether a Gateway offers endpoints of an object by itself, because of a TailscaleGateway; stated for the object's own report.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offer {
+    pub(super) gateway: ObjectName,
+    /// The TailscaleGateway.
+    pub(super) via: ObjectName,
+    /// Why it offers none; nothing when it offers some.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Why a Gateway offers none of an object's endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refusal {
+    /// No listener takes routes of the object's namespace.
+    Namespace,
+    /// The TailscaleGateway's patterns give no route, as its own report says.
+    Patterns,
+}
+
 /// What only one endpoint can have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Claim {
@@ -84,11 +107,27 @@ struct Candidate {
     scoped: ScopedEndpoint,
 }
 
+/// What is collected for a Gateway.
+#[derive(Default)]
+struct Collected {
+    candidates: Vec<Candidate>,
+    problems: Vec<Problem>,
+    facts: Vec<(Topic, Fact)>,
+}
+
+impl Collected {
+    /// Notes what is wrong with a field; what is wrong with it for one endpoint says enough.
+    fn note(&mut self, object: &ObjectKey, field: String, reason: Reason, message: String) {
+        if !self.problems.iter().any(|known| known.object == *object && known.field == field) {
+            self.problems.push(Problem::new(object.clone(), field, reason, message));
+        }
+    }
+}
+
 /// Collects a Gateway's tailnet endpoints, and states what it found for each.
 pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compiler> {
     let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
-    let mut problems = Vec::new();
-    let mut candidates = Vec::new();
+    let mut collected = Collected::default();
     // Of a Gateway that is neither ours nor foreign there are no listeners.
     if listeners.ours || !listeners.listeners.is_empty() {
         for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
@@ -96,22 +135,13 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
             if let Some(object) = object.filter(|object| object.spec.gateway_ref.kind == Kind::Gateway.as_str()) {
                 for (place, tailnet) in tailnets(&object).into_iter().enumerate() {
                     let reference = &object.spec.gateway_ref;
-                    attach(
-                        gateway,
-                        &listeners,
-                        &name,
-                        reference,
-                        place,
-                        tailnet,
-                        world,
-                        &mut candidates,
-                        &mut problems,
-                    );
+                    attach(gateway, &listeners, &name, reference, place, tailnet, world, &mut collected);
                 }
             }
         }
     }
-    let (endpoints, facts) = settle(gateway, candidates);
+    let Collected { candidates, problems, mut facts } = collected;
+    let endpoints = settle(gateway, candidates, &mut facts);
     for endpoint in endpoints.iter().filter(|_| listeners.ours) {
         for listener in listeners.served().filter(|listener| endpoint.listeners.contains(&listener.name)) {
             let domain = endpoint
@@ -164,8 +194,7 @@ fn attach(
     place: usize,
     tailnet: Tailnet<'_>,
     world: &mut World<'_>,
-    candidates: &mut Vec<Candidate>,
-    problems: &mut Vec<Problem>,
+    collected: &mut Collected,
 ) {
     let key = ObjectKey::new(Kind::TailscaleGateway, tailscale_gateway.clone());
     let taking: Vec<_> = listeners
@@ -175,13 +204,11 @@ fn attach(
         .filter(|listener| namespace_allowed(listener, gateway, &tailscale_gateway.namespace, world))
         .collect();
     if taking.is_empty() {
-        if place == 0 {
-            let message = format!(
-                "no listener that it names on Gateway {gateway} takes routes of namespace {}; see its allowedRoutes",
-                tailscale_gateway.namespace
-            );
-            problems.push(Problem::new(key, "spec.gatewayRef", Reason::NotAllowedByListeners, message));
-        }
+        let message = format!(
+            "no listener that it names on Gateway {gateway} takes routes of namespace {}; see its allowedRoutes",
+            tailscale_gateway.namespace
+        );
+        collected.note(&key, "spec.gatewayRef".to_owned(), Reason::NotAllowedByListeners, message);
         return;
     }
     let mut seen = BTreeSet::new();
@@ -191,49 +218,95 @@ fn attach(
                 continue;
             }
             let Some(object) = world.object::<TailscaleEndpoints>(&name) else { continue };
-            let admitted: Vec<_> =
-                taking.iter().filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world)).collect();
+            let admitted: Vec<&ListenerSpec> = taking
+                .iter()
+                .copied()
+                .filter(|listener| namespace_allowed(listener, gateway, &name.namespace, world))
+                .collect();
+            let (mut is_offered, mut refusal) = (false, None);
             for (at, endpoint) in object.spec.endpoints.iter().enumerate() {
                 // Of two endpoints of one name the first one counts, and one that can not be reached claims nothing; the
                 // object's own report says so.
                 let twin = object.spec.endpoints[..at].iter().any(|other| other.name == endpoint.name);
-                if endpoint.external_target.is_none() || twin || endpoint_target(endpoint).is_err() {
+                if external_target(endpoint).is_none() || twin || endpoint_target(endpoint).is_err() {
                     continue;
                 }
-                let (prefix, host, https_only) = match patterns(tailnet, endpoint) {
-                    Ok(patterns) => patterns,
-                    Err(message) => {
-                        let field = format!("spec.tailnets[{place}].routeGeneration.egress");
-                        let problem = Problem::new(key.clone(), field, Reason::UnsupportedValue, message);
-                        if !problems.contains(&problem) {
-                            problems.push(problem);
-                        }
-                        continue;
-                    }
-                };
-                let mut names: Vec<Arc<str>> = admitted
-                    .iter()
-                    .filter(|listener| listener.https || !https_only)
-                    .map(|listener| Arc::clone(&listener.name))
-                    .collect();
-                names.sort_unstable();
-                if !names.is_empty() {
-                    candidates.push(Candidate {
-                        created: created(&object.metadata),
-                        place: at,
-                        scoped: ScopedEndpoint {
-                            via: tailscale_gateway.clone(),
-                            object: name.clone(),
-                            endpoint: endpoint.name.as_str().into(),
-                            prefix: prefix.into(),
-                            host: host.map(Into::into),
-                            listeners: names,
-                        },
-                    });
+                if admitted.is_empty() {
+                    refusal = Some(Refusal::Namespace);
+                    continue;
                 }
+                let mut note = |field: &str, reason, message| {
+                    let field = format!("spec.tailnets[{place}].routeGeneration.egress{field}");
+                    collected.note(&key, field, reason, message);
+                };
+                let Some((prefix, host, listeners)) = offered(tailnet, endpoint, &admitted, &mut note) else {
+                    refusal = Some(Refusal::Patterns);
+                    continue;
+                };
+                is_offered = true;
+                collected.candidates.push(Candidate {
+                    created: created(&object.metadata),
+                    place: at,
+                    scoped: ScopedEndpoint {
+                        via: tailscale_gateway.clone(),
+                        object: name.clone(),
+                        endpoint: endpoint.name.as_str().into(),
+                        prefix: prefix.into(),
+                        host: host.map(Into::into),
+                        listeners,
+                    },
+                });
+            }
+            if is_offered || refusal.is_some() {
+                let refusal = refusal.filter(|_| !is_offered);
+                let offer = Offer { gateway: gateway.clone(), via: tailscale_gateway.clone(), refusal };
+                collected.facts.push((Topic::Offers(name.clone()), Fact::Offer(offer)));
             }
         }
     }
+}
+
+/// Where an endpoint appears, and the listeners that offer it there, sorted; nothing when none can. Notes what is wrong with the
+/// patterns: the field behind theirs, why, and words.
+fn offered(
+    tailnet: Tailnet<'_>,
+    endpoint: &TailscaleEndpoint,
+    admitted: &[&ListenerSpec],
+    note: &mut dyn FnMut(&str, Reason, String),
+) -> Option<(String, Option<String>, Vec<Arc<str>>)> {
+    let (prefix, host, https_only) = match patterns(tailnet, endpoint) {
+        Ok(patterns) => patterns,
+        Err(message) => {
+            note("", Reason::UnsupportedValue, message);
+            return None;
+        }
+    };
+    let offering: Vec<&ListenerSpec> =
+        admitted.iter().copied().filter(|listener| listener.https || !https_only).collect();
+    if offering.is_empty() {
+        let message =
+            "protocol is HTTPS, and no HTTPS listener of the Gateway takes these routes; add one, or write HTTP";
+        note(".protocol", Reason::UnsupportedValue, message.to_owned());
+        return None;
+    }
+    let is_host = |host: &String| {
+        offering.iter().any(|listener| hostname::intersection(listener.hostname.as_deref(), Some(host)).is_some())
+    };
+    if let Some(host) = host.as_ref().filter(|host| !is_host(host)) {
+        let what = format!("hostPattern gives {host}, which is no hostname of a listener that takes these routes");
+        if prefix.is_empty() {
+            note(".hostPattern", Reason::UnsupportedValue, format!("{what}, and pathPrefix gives no path; change one"));
+            return None;
+        }
+        note(
+            ".hostPattern",
+            Reason::NotActedOn,
+            format!("{what}: only paths lead to the endpoints, and the field has no effect"),
+        );
+    }
+    let mut names: Vec<Arc<str>> = offering.iter().map(|listener| Arc::clone(&listener.name)).collect();
+    names.sort_unstable();
+    Some((prefix, host, names))
 }
 
 /// The texts by which `TailscaleEndpoints.spec.tailnet` can mean a tailnet: the object's name; its domain; the alias in the
@@ -293,10 +366,11 @@ fn patterns(tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> Result<(Strin
     };
     let prefix = expand(&egress.path_prefix, tailnet, endpoint)?;
     let prefix = prefix.trim_end_matches('/');
-    let segment_ok = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
-    if !(prefix.is_empty() || prefix.starts_with('/')) || prefix.contains("//") || !prefix.bytes().all(segment_ok) {
+    if !prefix.is_empty()
+        && let Err(problem) = check_path(prefix)
+    {
         return Err(format!(
-            "pathPrefix gives {prefix:?}, which is not a path; write something like /tailscale/{{service}}/"
+            "pathPrefix gives {prefix:?}, which {problem}; write something like /tailscale/{{service}}/"
         ));
     }
     let host = expand(&egress.host_pattern, tailnet, endpoint)?.to_ascii_lowercase();
@@ -328,12 +402,11 @@ fn expand(pattern: &str, tailnet: Tailnet<'_>, endpoint: &TailscaleEndpoint) -> 
 }
 
 /// Who gets what several want: the oldest, then the first by name; all of them are told.
-fn settle(gateway: &ObjectName, candidates: Vec<Candidate>) -> (Vec<ScopedEndpoint>, Vec<(Topic, Fact)>) {
+fn settle(gateway: &ObjectName, candidates: Vec<Candidate>, facts: &mut Vec<(Topic, Fact)>) -> Vec<ScopedEndpoint> {
     let mut claims: BTreeMap<Claim, Vec<Candidate>> = BTreeMap::new();
     for candidate in merge(candidates) {
         claims.entry(candidate.scoped.claim()).or_default().push(candidate);
     }
-    let mut facts = Vec::new();
     let mut winners = Vec::new();
     for (claim, mut rivals) in claims {
         rivals.sort_by(|a, b| (a.created, &a.scoped.object, a.place).cmp(&(b.created, &b.scoped.object, b.place)));
@@ -354,7 +427,7 @@ fn settle(gateway: &ObjectName, candidates: Vec<Candidate>) -> (Vec<ScopedEndpoi
         winners.push(winner.scoped);
     }
     share_hosts(&mut winners);
-    (winners, facts)
+    winners
 }
 
 /// An endpoint that comes by several ways (TailscaleGateways, or names of one tailnet) is one, offered by the listeners of

@@ -270,8 +270,9 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     // On the host of one endpoint, the others have no paths.
     let host = offered().find(|entry| entry.scoped.host.as_ref() == Some(domain)).map(|entry| &entry.scoped);
     let mut first = levels.first().cloned().unwrap_or_default();
-    // Ahead of the catch-all of whatever hostname.
-    let highest = specificities(&first).first().copied().unwrap_or_default();
+    // Ahead of the catch-all of whatever hostname; on its own host an endpoint is there by that.
+    let Reverse(highest) = specificities(&first).first().copied().unwrap_or_default();
+    let highest = Reverse(if host.is_some() { highest.max(Specificity::of(Some(domain))) } else { highest });
     for entry in offered().filter(|entry| host.is_none_or(|host| entry.scoped.is(host))) {
         let own_host = entry.by_host.as_ref().filter(|_| host.is_some());
         for entry in own_host.into_iter().chain(&entry.by_path) {

@@ -40,9 +40,9 @@ impl Target {
         let (host, port) = split_port(rest)?;
         let host = parse_host(host)?;
         let port = match port {
-            Some(port) => port
-                .parse::<u16>()
-                .ok()
+            Some(port) => Some(port)
+                .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|port| port.parse::<u16>().ok())
                 .filter(|port| *port > 0)
                 .ok_or_else(|| format!("{port:?} is not a port between 1 and 65535"))?,
             None => match (tls, default_port) {
@@ -137,6 +137,8 @@ mod tests {
             "a:b",
             "a:0",
             "a:65536",
+            "a:+80",
+            "a:",
             "::1:80x",
             "[::1",
             "[::1]x",

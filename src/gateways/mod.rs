@@ -45,6 +45,11 @@ pub fn class_is_ours<P: Program>(class: &str, in_cluster: bool, view: &mut View<
     }
 }
 
+/// Whether an object says whose a class is.
+pub fn class_is_known<P: Program>(class: &str, view: &mut View<'_, P>) -> bool {
+    view.object::<GatewayClass>(&ObjectName::new("", class)).is_some()
+}
+
 /// The port that Envoy binds for a listener's: another one below 1024, unless it may bind those.
 pub fn bound_port(port: u16, privileged_ports: bool) -> u16 {
     if port < 1024 && !privileged_ports { port + PRIVILEGED_OFFSET } else { port }

@@ -200,8 +200,8 @@ impl IssuerKey {
             .into_iter()
             .find(|(scheme, _)| key.choose_scheme(&[*scheme]).is_some())
             .ok_or(AuthorityError::Key)?;
-        let (_, parsed) =
-            X509Certificate::from_der(certificate).map_err(|error| InvalidPem::Certificate(error.to_string()))?;
+        let (_, parsed) = X509Certificate::from_der(certificate)
+            .map_err(|_| InvalidPem::Certificate("it is not X.509 in DER".to_owned()))?;
         let public = parsed.public_key().subject_public_key.data.to_vec().into();
         Ok(Self { key, scheme, algorithm, public })
     }

@@ -37,7 +37,7 @@ impl Facts {
     /// When it is malformed.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, InvalidPem> {
         let malformed = |error: &dyn std::fmt::Display| InvalidPem::Certificate(error.to_string());
-        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| malformed(&error))?;
+        let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| malformed(&"it is not X.509 in DER"))?;
         let time = |time: x509_parser::time::ASN1Time| {
             Timestamp::from_second(time.timestamp()).map_err(|error| malformed(&error))
         };

@@ -11,6 +11,7 @@ use rustls::{
 use thiserror::Error;
 
 use super::Facts;
+use crate::model::{pem_problem, pem_section, private_key_problem};
 
 /// A private key in PEM. It is shown to nobody who does not ask for it by name.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,7 +29,7 @@ impl PrivateKey {
     }
 
     pub(super) fn der(&self) -> Result<PrivateKeyDer<'static>, InvalidPem> {
-        PrivateKeyDer::from_pem_slice(self.0.as_bytes()).map_err(|error| InvalidPem::NoKey(error.to_string()))
+        PrivateKeyDer::from_pem_slice(self.0.as_bytes()).map_err(|error| InvalidPem::Key(private_key_problem(&error)))
     }
 }
 
@@ -41,15 +42,18 @@ impl fmt::Debug for PrivateKey {
 /// What is wrong with certificates or a key in PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidPem {
-    /// The text is not PEM.
-    #[error("it is not PEM: {0}")]
-    Syntax(String),
+    /// The text is not PEM; the words are fixed, as a key may stand in it.
+    #[error("it {0}")]
+    Syntax(&'static str),
     /// There is no certificate in it.
     #[error("there is no certificate in it")]
     NoCertificate,
     /// A certificate is none.
     #[error("a certificate in it is malformed: {0}")]
     Certificate(String),
+    /// The private key can not be read; the words are fixed, so that none of it is in them.
+    #[error("the private key's text {0}")]
+    Key(&'static str),
     /// The key is none.
     #[error("the private key can not be used: {0}")]
     NoKey(String),
@@ -74,9 +78,7 @@ impl Credentials {
     ///
     /// When one of them is not what it should be, or they do not belong together.
     pub fn read(chain: &[u8], key: &[u8]) -> Result<Self, InvalidPem> {
-        let text = |bytes: &[u8]| {
-            String::from_utf8(bytes.to_vec()).map_err(|_| InvalidPem::Syntax("it is not text".to_owned()))
-        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| InvalidPem::Syntax("is not text"));
         let credentials = Self { chain: text(chain)?, key: PrivateKey(text(key)?) };
         credentials.certified_key()?;
         Facts::of(&credentials.certificates()?[0])?;
@@ -176,12 +178,11 @@ impl Bundle {
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidPem> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| InvalidPem::Syntax(error.to_string()))?;
+        .map_err(|error| InvalidPem::Syntax(pem_problem(&error)))?;
     if all.is_empty() { Err(InvalidPem::NoCertificate) } else { Ok(all) }
 }
 
 /// One certificate in PEM.
 pub(super) fn encode(certificate: &CertificateDer<'_>) -> String {
-    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    pem::encode_config(&pem::Pem::new("CERTIFICATE", certificate.as_ref()), lines)
+    pem_section("CERTIFICATE", certificate)
 }

@@ -5,6 +5,7 @@
 mod infrastructure;
 mod key;
 mod name;
+mod pem;
 mod problem;
 mod report;
 mod revision;
@@ -22,6 +23,7 @@ pub use name::{
     foreign_port_of, foreign_rule_name, hosted_cluster_key, http_route_name, is_endpoint_route, listener_name,
     pointer_authorities_name, pointer_name, preflight_route_name, rule_cluster_of, secret_name, virtual_host_name,
 };
+pub use pem::{pem_problem, pem_section, private_key_problem};
 pub use problem::{Problem, Reason, Severity};
 pub use report::{
     ClassReport, Details, Edition, EndpointDetails, GatewayReport, ListenerReport, ObjectReport, ParentReport,

@@ -49,7 +49,7 @@ reasons! {
     DuplicateObject = Error,
     /// A value is not what its field asks for (Gateway API: `UnsupportedValue`).
     UnsupportedValue = Error,
-    /// A field is accepted but not acted on yet.
+    /// A field, or a whole object, is accepted but not acted on here, or not yet.
     NotActedOn = Warning,
     /// Gateway API, listener: protocol not supported.
     UnsupportedProtocol = Error,
@@ -95,6 +95,8 @@ reasons! {
     TargetNotFound = Error,
     /// The tailnet that a TailscaleGateway or a TailscaleEndpoints names does not exist.
     TailnetNotFound = Warning,
+    /// No EndpointSlice has a port of a Service that a route uses.
+    NoEndpoints = Warning,
     /// Two objects claim one name; both are told.
     Conflicted = Error,
     /// An Envoy refused a resource made from this object.

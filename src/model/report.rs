@@ -38,7 +38,9 @@ impl Report {
                 report.problems.iter().chain(report.listeners.iter().flat_map(|listener| &listener.problems)).collect()
             }
             Report::Route(report) => {
-                report.parents.iter().flat_map(|parent| parent.refused.iter().chain(&parent.problems)).collect()
+                let parents = report.parents.iter();
+                let of_parents = parents.flat_map(|parent| parent.refused.iter().chain(&parent.problems));
+                of_parents.chain(&report.problems).collect()
             }
             Report::Object(report) => report.problems.iter().collect(),
         };
@@ -149,6 +151,8 @@ pub struct RouteReport {
     pub generation: i64,
     /// One entry for each parent reference to a Gateway of our class.
     pub parents: Vec<ParentReport>,
+    /// What is to be said of the route that belongs to none of these; it is in no condition.
+    pub problems: Vec<Problem>,
 }
 
 /// The findings about one parent reference of a route.

@@ -27,10 +27,9 @@ const GATEWAY_API_OTHERS: [&str; 5] =
     ["BackendTLSPolicy", "ListenerSet", "XBackendTrafficPolicy", "XListenerSet", "XMesh"];
 
 /// Kubernetes' core group, but for the kinds that are read.
-const CORE_OTHERS: [&str; 13] = [
+const CORE_OTHERS: [&str; 12] = [
     "Binding",
     "ComponentStatus",
-    "Endpoints",
     "Event",
     "LimitRange",
     "Node",
@@ -85,6 +84,10 @@ pub(super) fn classify(api_version: &str, kind: &str) -> Class {
         }
         let message = format!("{kind} is read as {}, not as {api_version:?}", versions(found));
         return Class::Unknown { field: "apiVersion", message };
+    }
+    if group.is_empty() && kind == "Endpoints" {
+        let message = "Endpoints are not read, and these have no effect; write an EndpointSlice of discovery.k8s.io/v1";
+        return Class::Unknown { field: "kind", message: message.to_owned() };
     }
     if group.is_empty() && CORE_OTHERS.contains(&kind) {
         return Class::NotOurs;

@@ -69,7 +69,8 @@ pub(super) fn read_object(path: &str, value: Value) -> Option<Entry> {
         Some(key) => Subject::Object(key),
         None => Subject::Other(named(kind.as_str(), &fields)),
     };
-    let Parsed { object, findings } = api::parse(kind, Value::Object(fields));
+    let Parsed { object, mut findings } = api::parse(kind, Value::Object(fields));
+    findings.extend(object.iter().flat_map(api::file_findings));
     let subject = object.as_ref().map_or(subject, |object| Subject::Object(object.key()));
     Some(Entry { subject, object, findings })
 }

@@ -366,7 +366,7 @@ fn dropped(invalid: &[&Problem]) -> String {
 
 fn object(report: &ObjectReport) -> Vec<Condition> {
     let make = Maker(report.generation);
-    if !report.object.kind.has_our_status() {
+    if !report.object.kind.has_our_status() || report.object.kind == Kind::Gateway {
         // Others accept it or do not.
         return effective(&make, &report.problems).into_iter().collect();
     }

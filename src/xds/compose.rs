@@ -16,7 +16,7 @@ use super::{
 use crate::snapshot::{Body, Resource, Step, TypeUrl, TypeView};
 
 /// A load that is cut into pieces goes on without acknowledgements up to this many, for types whose acknowledgement may take
-/// long: clusters are acknowledged when they are warm.
+/// long, as clusters are acknowledged when they are warm, or whose pieces are many.
 const PIECES_IN_FLIGHT: usize = 32;
 
 /// What came of looking at a type.
@@ -27,6 +27,16 @@ pub(super) enum Outcome {
     Moved,
     /// Nothing.
     Idle,
+}
+
+impl Outcome {
+    /// The same, when this other one came before.
+    fn after(self, before: &Self) -> Self {
+        match (self, before) {
+            (Self::Idle, Self::Moved) => Self::Moved,
+            (outcome, _) => outcome,
+        }
+    }
 }
 
 /// What a response will hold.
@@ -105,6 +115,10 @@ impl Stream {
                 };
                 let (draft, step) = composer.draft(&mut state);
                 outcome = composer.finish(&mut state, draft, &step, &mut self.next_nonce);
+                if !matches!(outcome, Outcome::Send(..)) && state.try_suspects() {
+                    let (draft, step) = composer.draft(&mut state);
+                    outcome = composer.finish(&mut state, draft, &step, &mut self.next_nonce).after(&outcome);
+                }
             }
             let waits = !state.gone.is_empty() || !state.retained.is_empty();
             let unknown_until = unknown_until.filter(|_| type_url == TypeUrl::Cluster && waits);
@@ -121,7 +135,7 @@ impl Stream {
     /// Whether the type has room for another response (`xds.md` P70).
     pub(super) fn may_send(&self, type_url: TypeUrl, state: &TypeState) -> bool {
         let limit = match (type_url, self.protocol) {
-            (TypeUrl::Cluster, _) if state.loading => PIECES_IN_FLIGHT,
+            (TypeUrl::Cluster | TypeUrl::Secret, _) if state.loading => PIECES_IN_FLIGHT,
             (TypeUrl::Cluster, _) | (TypeUrl::Endpoints, Protocol::Delta) => 2,
             _ => 1,
         };
@@ -221,7 +235,7 @@ impl Composer<'_> {
         let old = state.sent.get(name);
         if !state.subscription.covers(name) {
             draft.is_step = false;
-        } else if state.parked.get(name).is_some_and(|parked| parked.version == resource.version()) {
+        } else if state.parked.get(name).is_some_and(|parked| parked.bars(resource.version())) {
             draft.keep(name, old.cloned());
             if state.resend.remove(name) {
                 match old {
@@ -284,9 +298,11 @@ impl Composer<'_> {
         }
     }
 
-    /// Whether the response has room. The first resource always has: it can not be split.
+    /// Whether the response has room. The first resource always has: it can not be split. A Secret has a response of its own: an
+    /// Envoy does not say which one it refuses, and takes what it refused without a look when it comes a second time (P12).
     fn fits(&self, draft: &Draft, resource: &Resource) -> bool {
-        self.is_full_state() || draft.resources.is_empty() || draft.len + resource.delta_len() <= self.max_chunk
+        let has_room = self.type_url != TypeUrl::Secret && draft.len + resource.delta_len() <= self.max_chunk;
+        self.is_full_state() || draft.resources.is_empty() || has_room
     }
 
     fn is_full_state(&self) -> bool {

@@ -321,7 +321,16 @@ impl<P: Speaks> Open<P> {
     }
 
     fn take_snapshot(&mut self, shared: &Shared) {
+        let is_first = self.news.taken.is_none();
         let (snapshot, skipped) = self.news.take();
+        if is_first && snapshot.is_empty() {
+            let node = &self.stream.node;
+            warn!(
+                stream = self.stream.id, gateway = %node.gateway, node = %node.id,
+                "nothing is served for this Gateway: is there one of this name, of a class that is ours, with a listener that can be \
+                 served?"
+            );
+        }
         if skipped > 0 {
             shared.metrics.coalesced_commits(skipped);
         }
@@ -393,13 +402,19 @@ impl<P: Speaks> Open<P> {
                     shared.metrics.acked(type_url, latency);
                     shared.registry.notify();
                 }
-                Event::Nack { type_url, latency, code, message, parked } => {
+                Event::Nack { type_url, latency, code, message, parked, suspects } => {
                     shared.registry.notify();
                     shared.metrics.acked(type_url, latency);
                     shared.metrics.nacked(type_url, &node.gateway);
+                    let what = match suspects.is_empty() {
+                        true => "Envoy refused a response; what it refused is not sent to it again before it changes",
+                        false => {
+                            "Envoy refused a response without saying what of it; the suspects are sent to it again in parts"
+                        }
+                    };
                     warn!(
-                        stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, ?parked, code, reason = message,
-                        "Envoy refused a response; what it refused is not sent to it again before it changes"
+                        stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, ?parked, ?suspects, code,
+                        reason = message, "{what}"
                     );
                 }
                 Event::StaleNonce { type_url } => {

@@ -166,6 +166,8 @@ pub enum Event {
         message: String,
         /// The resources that are not sent to this stream again before they change, sorted.
         parked: Vec<Arc<str>>,
+        /// The resources of which at least one is to blame, sorted. They are sent again in parts to find out which.
+        suspects: Vec<Arc<str>>,
     },
     /// A request named a response that is not the one it should name.
     StaleNonce {

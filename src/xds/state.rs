@@ -45,8 +45,11 @@ pub(super) struct TypeState {
     pub(super) loading: bool,
     /// The newest response.
     pub(super) nonce: Option<Nonce>,
-    /// Refused content: it is not sent to this stream again.
+    /// Refused content: it is not sent to this stream again, or not before its turn among the suspects.
     pub(super) parked: BTreeMap<Arc<str>, Parked>,
+    /// Groups of suspects that are tried one after the other, the next one last. A name in it that is not parked as waiting
+    /// is none any more.
+    suspects: Vec<Vec<Arc<str>>>,
     /// Routing resources that wait for their clusters.
     pub(super) held: BTreeMap<Arc<str>, Held>,
     /// Resources that are gone and that the client still needs: for events and the status only.
@@ -102,6 +105,30 @@ pub(super) struct Parked {
     /// Whether it is not known what the client has: the refusal named nothing in its response, so that it may have applied
     /// this; or it may have something from before that was never accepted on this stream.
     pub(super) is_unsure: bool,
+    pub(super) verdict: Verdict,
+}
+
+/// Whether refused content is to blame for the refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is: the refusal named it, or there was nothing else in the response.
+    Guilty,
+    /// It, or something else in its response. It waits to be sent once more, with fewer others.
+    Suspect,
+    /// It is sent once more now. What the client says to that decides.
+    OnTrial,
+}
+
+impl Parked {
+    /// Whether this content must not be sent.
+    pub(super) fn bars(&self, version: Version) -> bool {
+        self.version == version && self.verdict != Verdict::OnTrial
+    }
+
+    /// Whether this content is known to be refused for itself.
+    pub(super) fn condemns(&self, version: Version) -> bool {
+        self.version == version && self.verdict == Verdict::Guilty
+    }
 }
 
 /// `initial_resource_versions`.
@@ -116,6 +143,8 @@ pub(super) struct Refusal {
     pub(super) latency: std::time::Duration,
     /// Sorted.
     pub(super) parked: Vec<Arc<str>>,
+    /// What is sent again in parts, to find out which of it is to blame; sorted.
+    pub(super) suspects: Vec<Arc<str>>,
 }
 
 impl TypeState {
@@ -131,6 +160,7 @@ impl TypeState {
             loading: false,
             nonce: None,
             parked: BTreeMap::new(),
+            suspects: Vec::new(),
             held: BTreeMap::new(),
             retained: BTreeSet::new(),
             last_nack: None,
@@ -194,6 +224,10 @@ impl TypeState {
     pub(super) fn on_ack(&mut self, place: usize, now: Instant) -> std::time::Duration {
         let accepted = self.in_flight.drain(..=place).next_back().expect("the place is that of a response");
         self.acked = accepted.after;
+        let acked = &self.acked;
+        self.parked.retain(|name, parked| {
+            parked.verdict != Verdict::OnTrial || version_in(acked, name) != Some(parked.version)
+        });
         self.clear_doubt();
         self.was_acked = true;
         now.saturating_duration_since(accepted.sent_at)
@@ -211,6 +245,8 @@ impl TypeState {
     /// The client may have applied the rest or not: of clusters and listeners Envoy applies what it does not refuse, but
     /// nothing at all when it refuses one while it decodes the response (a constraint of the message is violated); of other
     /// types it stops at the first bad one. So the rest is sent once more. That ends: each time it is less.
+    ///
+    /// When the text names nothing and several may be to blame, each half of them is sent once more on its own, and so on. That ends too: each time there are fewer to choose from, and one alone is to blame.
     pub(super) fn on_nack(&mut self, protocol: Protocol, place: usize, error: ErrorDetail, now: Instant) -> Refusal {
         let mut is_unanswered = false;
         match protocol {
@@ -220,8 +256,8 @@ impl TypeState {
             _ => is_unanswered = self.in_flight.drain(..place).count() > 0,
         }
         let refused = self.in_flight.remove(0);
-        let (culprits, is_guess) = self.culprits(&refused, &error.message);
-        let mut parked = Vec::new();
+        let Blame { culprits, is_guess, is_open } = self.blame(&refused, &error.message);
+        let mut withheld = Vec::new();
         let mut undone = Vec::new();
         for resource in &culprits {
             let name = resource.name();
@@ -230,8 +266,9 @@ impl TypeState {
             if version_in(&self.sent, name) == Some(resource.version()) {
                 let is_unknown = self.returned_at.is_some() && self.acked.get(name).is_none();
                 let is_unsure = is_guess || is_unanswered || is_unknown;
-                self.parked.entry(Arc::clone(name)).or_insert(Parked { version: resource.version(), is_unsure });
-                parked.push(Arc::clone(name));
+                let verdict = if is_open { Verdict::Suspect } else { Verdict::Guilty };
+                self.park(name, Parked { version: resource.version(), is_unsure, verdict });
+                withheld.push(Arc::clone(name));
             }
         }
         let count = undone.len();
@@ -240,13 +277,13 @@ impl TypeState {
             self.acked = Arc::clone(&refused.after);
         } else {
             // Of several that may be to blame, those that could not be parked are tried again as long as others could.
-            let blamed = match is_guess && !parked.is_empty() {
+            let blamed = match is_guess && !withheld.is_empty() {
                 true => BTreeSet::new(),
                 false => culprits.iter().map(|resource| &**resource.name()).collect(),
             };
             self.take_back_rest(&refused, &blamed, &mut undone);
         }
-        if is_guess || undone.len() > count {
+        if undone.len() > count || is_guess && !self.is_doubted(&culprits) {
             if self.doubt.len() == DOUBTS {
                 self.doubt.remove(0);
             }
@@ -259,17 +296,63 @@ impl TypeState {
             later.after = undo(&later.after, &undone);
         }
         self.last_nack = Some(LastNack { code: error.code, message: error.message, at: now });
-        parked.sort_unstable();
-        Refusal { latency: now.saturating_duration_since(refused.sent_at), parked }
+        withheld.sort_unstable();
+        let (parked, suspects) = if is_open { (Vec::new(), withheld) } else { (withheld, Vec::new()) };
+        self.suspect(&suspects);
+        Refusal { latency: now.saturating_duration_since(refused.sent_at), parked, suspects }
     }
 
-    /// The resources of a refused response that are to blame: those that the text names; else those that were new in it; else
-    /// all. And whether that is a guess.
-    fn culprits(&self, refused: &InFlight, text: &str) -> (Vec<Arc<Resource>>, bool) {
-        let mut all = Vec::new();
+    /// Parks refused content. What was unsure about it before is so still.
+    fn park(&mut self, name: &Arc<str>, mut parked: Parked) {
+        let known = self.parked.get(name).filter(|known| known.version == parked.version);
+        parked.is_unsure |= known.is_some_and(|known| known.is_unsure);
+        self.parked.insert(Arc::clone(name), parked);
+    }
+
+    /// Has these tried again, in halves.
+    fn suspect(&mut self, names: &[Arc<str>]) {
+        let (first, second) = names.split_at(names.len().div_ceil(2));
+        // The last one is the next to be tried.
+        self.suspects.extend([second, first].into_iter().filter(|half| !half.is_empty()).map(<[_]>::to_vec));
+    }
+
+    /// Puts the next group of suspects on trial, once everything else is settled: then nothing but them is to blame for what the
+    /// client says. Answers whether there is one.
+    pub(super) fn try_suspects(&mut self) -> bool {
+        // Those on trial may be withheld for a while, as routes are that wait for clusters.
+        let is_busy = !self.in_flight.is_empty()
+            || self.suspects.is_empty()
+            || self.parked.values().any(|parked| parked.verdict == Verdict::OnTrial);
+        let mut is_any = false;
+        while !is_busy
+            && !is_any
+            && let Some(group) = self.suspects.pop()
+        {
+            for name in group {
+                if let Some(parked) = self.parked.get_mut(&name).filter(|parked| parked.verdict == Verdict::Suspect) {
+                    parked.verdict = Verdict::OnTrial;
+                    self.resend.insert(name);
+                    is_any = true;
+                }
+            }
+        }
+        is_any
+    }
+
+    /// Whether it is in doubt already that the client has applied these.
+    fn is_doubted(&self, resources: &[Arc<Resource>]) -> bool {
+        let in_doubt = |resource: &Arc<Resource>| {
+            self.doubt.iter().any(|view| version_in(view, resource.name()) == Some(resource.version()))
+        };
+        resources.iter().all(in_doubt)
+    }
+
+    /// Who is to blame for a refusal.
+    fn blame(&self, refused: &InFlight, text: &str) -> Blame {
+        let mut culprits = Vec::new();
         let mut collect = |resource: &Arc<Resource>| {
             if self.subscription.covers(resource.name()) {
-                all.push(Arc::clone(resource));
+                culprits.push(Arc::clone(resource));
             }
         };
         match &refused.contents {
@@ -282,15 +365,17 @@ impl TypeState {
             self.acked.get(resource.name()).is_none_or(|known| known.version() != resource.version())
         };
         let explained = refused.known_bad.iter().any(|name| names_in(text, name));
-        let is_guess = !explained && !all.iter().any(is_named);
+        let is_guess = !explained && !culprits.iter().any(is_named);
+        let mut is_open = false;
         if !is_guess {
-            all.retain(is_named);
-        } else if all.iter().any(is_new) {
-            all.retain(is_new);
+            culprits.retain(is_named);
+        } else if culprits.iter().any(is_new) {
+            culprits.retain(is_new);
+            is_open = culprits.len() > 1 || !refused.known_bad.is_empty();
         } else if !refused.known_bad.is_empty() {
-            all.clear();
+            culprits.clear();
         }
-        (all, is_guess)
+        Blame { culprits, is_guess, is_open }
     }
 
     /// Takes back what a refused response held besides the parked resources, so that it is sent again: the client may have
@@ -299,7 +384,8 @@ impl TypeState {
         let Self { sent, acked, doubt, parked, resend, subscription, .. } = self;
         let mut updated = |resource: &Arc<Resource>| {
             let name = resource.name();
-            if parked.contains_key(name) || blamed.contains(&**name) || !subscription.covers(name) {
+            let is_barred = parked.get(name).is_some_and(|parked| parked.verdict != Verdict::OnTrial);
+            if is_barred || blamed.contains(&**name) || !subscription.covers(name) {
                 return;
             }
             match version_in(sent, name) {
@@ -339,6 +425,16 @@ impl TypeState {
             sent.after = change(&sent.after);
         }
     }
+}
+
+/// Who is to blame for a refusal.
+struct Blame {
+    /// Those resources that the text names; else those that were new in the response; else all.
+    culprits: Vec<Arc<Resource>>,
+    /// The text names none.
+    is_guess: bool,
+    /// Then not all of them need be bad: it can be found out which are.
+    is_open: bool,
 }
 
 /// A resource of a refused response, and what was there before it.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use super::{Nonce, state::TypeState, stream::Stream};
+use super::{
+    Nonce,
+    state::{Parked, TypeState, Verdict},
+    stream::Stream,
+};
 use crate::snapshot::{TypeUrl, TypeView, Version};
 
 /// A type's state on a stream.
@@ -30,6 +34,8 @@ pub struct TypeStatus {
     pub last_nack: Option<LastNack>,
     /// Refused resources, with the version that is not sent again.
     pub parked: BTreeMap<Arc<str>, Version>,
+    /// Resources of a refused response that are sent again in parts, to find out which of them is to blame.
+    pub suspects: Vec<Arc<str>>,
     /// Resources that wait for their clusters.
     pub held: Vec<Arc<str>>,
     /// Resources that are gone but still referred to at the client.
@@ -105,7 +111,7 @@ impl Stream {
                 summary.in_flight += state.in_flight.len();
                 summary.held += state.held.len();
                 summary.retained += state.retained.len();
-                *parked = state.parked.len();
+                *parked = state.parked.values().filter(|parked| parked.verdict == Verdict::Guilty).count();
             }
         }
         summary
@@ -116,17 +122,18 @@ impl Stream {
         for (type_url, state) in TypeUrl::ALL.into_iter().zip(&self.states) {
             let Some(state) = state else { continue };
             let current = self.snapshot.as_ref().map(|snapshot| snapshot.view(type_url));
-            let is_refused = |name: &str, version| {
-                current.and_then(|view| view.get(name)).is_some_and(|now| now.version() == version)
+            let is_refused = |name: &str, parked: &Parked| {
+                current.and_then(|view| view.get(name)).is_some_and(|now| parked.condemns(now.version()))
             };
             if let Some(nack) = &state.last_nack
-                && state.parked.iter().any(|(name, parked)| is_refused(name, parked.version))
+                && state.parked.iter().any(|(name, parked)| is_refused(name, parked))
             {
                 agreement.refusal.get_or_insert_with(|| nack.message.clone());
             }
             agreement.is_pending |= !state.in_flight.is_empty()
                 || state.loading
                 || !state.held.is_empty()
+                || state.parked.values().any(|parked| parked.verdict != Verdict::Guilty)
                 || state.sent.version() != state.acked.version();
             agreement.has_listeners |= type_url == TypeUrl::Listener && state.was_acked;
         }
@@ -141,10 +148,11 @@ impl Stream {
     fn type_status(&self, type_url: TypeUrl, state: &TypeState) -> TypeStatus {
         let subscription = &state.subscription;
         let has = |name: &&Arc<str>| state.sent.get(name).is_some();
-        let refused = |name: &str, version| {
-            let snapshot = self.snapshot.as_ref();
-            snapshot.and_then(|snapshot| snapshot.view(type_url).get(name)).is_some_and(|now| now.version() == version)
+        let current = self.snapshot.as_ref().map(|snapshot| snapshot.view(type_url));
+        let is_current = |name: &str, parked: &Parked| {
+            current.and_then(|view| view.get(name)).is_some_and(|now| now.version() == parked.version)
         };
+        let parked = || state.parked.iter().filter(|(name, parked)| is_current(name, parked));
         TypeStatus {
             type_url,
             wildcard: subscription.is_wildcard(),
@@ -159,11 +167,13 @@ impl Stream {
             in_flight: state.in_flight.len(),
             waiting_since: state.in_flight.first().map(|sent| sent.sent_at),
             last_nack: state.last_nack.clone(),
-            parked: state
-                .parked
-                .iter()
-                .filter(|(name, parked)| refused(name, parked.version))
+            parked: parked()
+                .filter(|(_, parked)| parked.verdict == Verdict::Guilty)
                 .map(|(name, parked)| (Arc::clone(name), parked.version))
+                .collect(),
+            suspects: parked()
+                .filter(|(_, parked)| parked.verdict != Verdict::Guilty)
+                .map(|(name, _)| Arc::clone(name))
                 .collect(),
             held: state.held.keys().cloned().collect(),
             retained: state.retained.union(&state.gone).cloned().collect(),
@@ -193,7 +203,7 @@ fn resource_status(state: &TypeState, current: &TypeView, name: &Arc<str>) -> Re
     let (wanted, sent) = (version_in(current), version_in(&state.sent));
     let client_state = match (wanted, sent) {
         (None, None) => ClientState::Missing,
-        (Some(wanted), _) if state.parked.get(name).is_some_and(|parked| parked.version == wanted) => {
+        (Some(wanted), _) if state.parked.get(name).is_some_and(|parked| parked.condemns(wanted)) => {
             ClientState::Refused
         }
         (wanted, sent) if wanted != sent => ClientState::Behind,

@@ -6,7 +6,7 @@ use super::{
     ErrorDetail, Event, Nonce, Options, Refused, Response, Scope,
     compose::Outcome,
     order::{ROUTING, States},
-    state::TypeState,
+    state::{Refusal, TypeState},
 };
 use crate::snapshot::{Snapshot, TypeUrl};
 
@@ -137,7 +137,8 @@ impl Stream {
             Some(error) => {
                 let (code, message) = (error.code, error.message.clone());
                 let refusal = state.on_nack(protocol, place, error, now);
-                Event::Nack { type_url, latency: refusal.latency, code, message, parked: refusal.parked }
+                let Refusal { latency, parked, suspects } = refusal;
+                Event::Nack { type_url, latency, code, message, parked, suspects }
             }
         };
         self.events.push(event);

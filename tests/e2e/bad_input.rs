@@ -3,12 +3,19 @@
 use std::{fs, fs::File, os::unix::fs::symlink, process::Command};
 
 use crate::{
-    site::{Site, documents, endpoints, gateway, listener, route, route_for, route_to, secret, service},
+    site::{
+        Attached, Site, documents, endpoints, gateway, https_listener, listener, route, route_for, route_to, secret,
+        service, until_answered,
+    },
     support::{
         backend::Backend,
+        client,
+        envoy::Version,
         gateway::{Gateway, run},
         manifests::Manifests,
-        tls::Authority,
+        ports::Port,
+        tls::{Authority, Certificate},
+        wait::until,
     },
 };
 
@@ -222,7 +229,8 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
     let target = |name: &str, fields: &str| {
         (format!("{name}.yaml"), endpoints(name, &format!("- {{name: {name}, port: 80, {fields}}}")))
     };
-    let certificate = Authority::new().issue(&["web.example"]);
+    let authority = Authority::new();
+    let certificate = authority.issue(&["web.example"]);
     let mut wrong_key = certificate.clone();
     wrong_key.key = Authority::new().issue(&["web.example"]).key;
 
@@ -274,6 +282,12 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
         target("health-path", "externalTarget: 'localhost:80', healthCheck: {path: \"/a b\\r\\n\"}"),
         target("health-interval", "externalTarget: 'localhost:80', healthCheck: {interval: often}"),
         target("weight", "externalTarget: 'localhost:80', weight: 1000"),
+        target("target-sign", "externalTarget: 'localhost:+80'"),
+        (
+            "address.yaml".to_owned(),
+            service("strange", &[])
+                + "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: default, name: strange, labels: {kubernetes.io/service-name: strange}}\naddressType: IPv4\nports: [{name: http, port: 80}]\nendpoints: [{addresses: [256.1.1.1]}, {addresses: ['fe80::1%eth0']}, {addresses: ['']}, {addresses: []}, {addresses: [0.0.0.0]}]\n",
+        ),
     ];
     // Each is fine, or as good as can be; the schema of Gateway API lets all of these hostnames pass.
     let accepted = [
@@ -301,11 +315,6 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
             ),
         ),
         (
-            "address.yaml".to_owned(),
-            service("strange", &[])
-                + "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {namespace: default, name: strange, labels: {kubernetes.io/service-name: strange}}\naddressType: IPv4\nports: [{name: http, port: 80}]\nendpoints: [{addresses: [256.1.1.1]}, {addresses: ['fe80::1%eth0']}, {addresses: ['']}, {addresses: []}, {addresses: [0.0.0.0]}]\n",
-        ),
-        (
             "strange.yaml".to_owned(),
             route("strange", "- matches: [{path: {value: /strange}}]\n  backendRefs: [{name: strange, port: 80}]"),
         ),
@@ -320,14 +329,23 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
     for (name, content) in refused.iter().chain(&accepted) {
         site.manifests.write(name, content);
     }
-    site.manifests.write("secret.yaml", secret("wrong-key", &wrong_key));
+    let mut mangled = certificate.clone();
+    mangled.key = mangled.key.trim().replace('\n', " ");
+    let mut more = certificate.clone();
+    more.certificate += "-----BEGIN FOO-----\n!!!!\n-----END FOO-----\n";
+    more.key += "-----BEGIN FOO-----\n!!!!\n-----END FOO-----\n";
+    let secrets = [("wrong-key", &wrong_key), ("mangled", &mangled), ("more", &more)];
+    site.manifests.write("secret.yaml", documents(&secrets.map(|(name, certificate)| secret(name, certificate))));
     let port = site.http.number();
+    let more_port = Port::lease();
     let twins = [
         listener("http", &site.http),
         format!(
             "{{name: keyless, protocol: HTTPS, port: {}, tls: {{certificateRefs: [{{name: wrong-key}}]}}}}",
             40_443
         ),
+        format!("{{name: mangled, protocol: HTTPS, port: {}, tls: {{certificateRefs: [{{name: mangled}}]}}}}", 40_444),
+        https_listener("more", &more_port, "web.example", "more"),
         format!("{{name: twin, protocol: HTTP, port: {port}, hostname: twin.example}}"),
     ];
     site.manifests.write("gateway.yaml", gateway(&twins));
@@ -353,6 +371,25 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
         .collect();
     assert!(loud.is_empty(), "reported: {loud:?}\n{said}");
 
+    // Not even a part of a mangled key is shown to anybody.
+    let keeps = |what: &str, text: &str| {
+        assert!(text.contains("tls.key has"), "{what} says what is wrong:\n{text}");
+        let lines = certificate.key.lines().filter(|line| !line.starts_with('-'));
+        let bytes = lines.clone().map(|line| format!("{:?}", &line.as_bytes()[..8]).replace(['[', ']'], ""));
+        for part in lines.map(|line| line[..12].to_owned()).chain(bytes) {
+            assert!(!text.contains(&part), "{what} shows a key:\n{text}");
+        }
+    };
+    keeps("validate", &said);
+    keeps("the log", &site.control.process().lines().join("\n"));
+    keeps("the admin page", &site.control.admin("/debug/objects").await.text());
+    let translated = run(&["translate", site.manifests.path().to_str().expect("a temporary path is UTF-8")]);
+    keeps("translate", &String::from_utf8_lossy(&translated.stdout));
+
+    let over_tls = client::get(more_port.address(), "/").host("web.example").tls(&authority, "web.example");
+    until_answered("an answer with the certificate that has more in it", &over_tls, |answer| answer.status == 200)
+        .await;
+
     let echo = site.get("/set-percent").send().await.echo();
     assert_eq!(echo.headers["x-a"], "100% %REQ(x)% %NOPE%");
     let stats = site.envoy.stats().await;
@@ -363,4 +400,75 @@ async fn nothing_that_can_be_written_makes_an_envoy_refuse_what_it_is_sent() {
         site.control.metrics().await.into_iter().filter(|(series, _)| series.contains("_nacks_")).collect::<Vec<_>>();
     assert!(nacks.is_empty(), "{nacks:?}");
     assert_calm(&site.control);
+}
+
+/// A certificate with a key on P-521 that does not belong to it. Nothing here can compute with this curve, so an Envoy is the
+/// first to see it.
+const ODD_CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBzjCCAS+gAwIBAgIEcDUyMTAKBggqhkjOPQQDAjAaMRgwFgYDVQQDDA93ZWIu
+ZXhhbXBsZS5jb20wIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBox
+GDAWBgNVBAMMD3dlYi5leGFtcGxlLmNvbTCBmzAQBgcqhkjOPQIBBgUrgQQAIwOB
+hgAEANjGH9Yht59Env85d4HBm5ydcXZSX4KOSer7vy5hYBMlcKZAOJ0Xdt2dVHoP
+lvIWO+D9lYXSUo22/N+aOQfb7li2AUfoVu1nhn3icZ2mc4/16Q8k0cqFov/lVUYR
+9OtWakEiL4Qcr5gChXKpTNnA/yg/QouA3rSHF/oqN23lNu/hc2K0ox4wHDAaBgNV
+HREEEzARgg93ZWIuZXhhbXBsZS5jb20wCgYIKoZIzj0EAwIDgYwAMIGIAkIBdgkh
+KBdPuGA6Xjqv9WxjofFAmFP8h9Y1eKyXkfbim3hL6TMjWy83wR0rdaR7AtqKLomi
+KAoJkvYbwEZx7W/uPj8CQgF9311Fotew+2jiVf1h/b6KaM5883T54M68SsRAPDUR
+K0s6hWHWTrefNZyti6lpJX+Ytx5SRufxl+bPTTEHSpn3pg==
+-----END CERTIFICATE-----
+";
+const ODD_KEY: &str = "\
+-----BEGIN PRIVATE KEY-----
+MIHuAgEAMBAGByqGSM49AgEGBSuBBAAjBIHWMIHTAgEBBEIAU/a/BmrXcUpL4seD
++T1EpB+UjL/MjVHtxFPJ3dwbpldEr+7oLuSZQaf37M9NVrkya9ZA1uWxD9cb6DH9
+CmnT7WyhgYkDgYYABADYxh/WIbefRJ7/OXeBwZucnXF2Ul+Cjknq+78uYWATJXCm
+QDidF3bdnVR6D5byFjvg/ZWF0lKNtvzfmjkH2+5YtgFH6FbtZ4Z94nGdpnOP9ekP
+JNHKhaL/5VVGEfTrVmpBIi+EHK+YAoVyqUzZwP8oP0KLgN60hxf6Kjdt5Tbv4XNi
+tA==
+-----END PRIVATE KEY-----
+";
+
+#[tokio::test]
+async fn a_certificate_that_an_envoy_refuses_costs_no_other_one() {
+    for protocol in ["delta", "sotw"] {
+        let backend = Backend::start("web").await;
+        let (authority, port) = (Authority::new(), Port::lease());
+        let odd = Certificate { certificate: ODD_CERTIFICATE.to_owned(), key: ODD_KEY.to_owned() };
+        let good = ["a", "b", "c", "d", "e"];
+        let mut secrets = good.map(|name| secret(name, &authority.issue(&[&format!("{name}.example")]))).to_vec();
+        secrets.push(secret("bad", &odd));
+        let names = good.into_iter().chain(["bad"]);
+        let listeners = names.map(|name| https_listener(name, &port, &format!("{name}.example"), name));
+        let manifests = Manifests::with(&[
+            ("gateway.yaml", &gateway(&listeners.collect::<Vec<_>>())),
+            ("secrets.yaml", &documents(&secrets)),
+            ("web.yaml", &documents(&[service("web", &[backend.address()]), route_to("all", "web")])),
+        ]);
+        let control = Gateway::start_with(manifests.path(), &[]).await;
+        let envoy = Attached::start(&control, Version::Latest, &["--protocol", protocol]).await;
+        let answers = async |name: &str| {
+            let host = format!("{name}.example");
+            let request = client::get(port.address(), "/").host(&host).tls(&authority, &host);
+            until_answered(&format!("{protocol}: an answer for {host}"), &request, |answer| answer.status == 200).await;
+        };
+        for name in good {
+            answers(name).await;
+        }
+        until(&format!("{protocol}: the one that is bad to be found"), async || {
+            let page = control.admin("/debug/xds/clients?format=json").await.json();
+            let types = page["clients"][0]["types"].as_array().cloned().unwrap_or_default();
+            let secrets = types.into_iter().find(|of| of["type"] == "Secret").unwrap_or_default();
+            let is_found =
+                secrets["parked"] == serde_json::json!(["secret/default/bad"]) && secrets["suspects"].is_null();
+            if is_found { Ok(()) } else { Err(secrets.to_string()) }
+        })
+        .await;
+        // Those that come and change later are not held up by it.
+        manifests.write("secrets.yaml", documents(&secrets[1..]));
+        manifests.write("again.yaml", secret("a", &authority.issue(&["a.example"])));
+        answers("a").await;
+        drop(envoy);
+        assert_calm(&control);
+    }
 }

@@ -132,3 +132,22 @@ fn the_check_that_the_image_makes_tells_a_static_program_from_another() {
     assert_eq!(bad.status.code(), Some(1), "{}", text(&bad.stdout));
     assert!(text(&bad.stderr).contains("names a dynamic linker"), "{}", text(&bad.stderr));
 }
+
+#[test]
+fn a_command_whose_output_is_lost_fails() {
+    let folder = TempDir::with_prefix("cli-").expect("a temporary folder can be made");
+    // Only a warning: without it the exit code would be 0.
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: idle}\nspec: {}\n";
+    fs::write(folder.path().join("route.yaml"), route).expect("the folder is ours");
+    let path = folder.path().to_str().expect("a temporary path is UTF-8");
+    let said = run(&["validate", path]);
+    assert!(said.status.success() && text(&said.stdout).contains("names no Gateway"), "{}", text(&said.stdout));
+    for arguments in
+        [&["validate", path][..], &["translate", path], &["crds"], &["bootstrap", "--gateway", "default/web"]]
+    {
+        let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output = command(arguments).stdout(full).output().expect("started");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains("standard output"), "{arguments:?}: {}", text(&output.stderr));
+    }
+}

@@ -33,7 +33,7 @@ const EXPERIMENTAL: &str = "taken with unknown fields";
 const NOT_SERVED: &str = "404 page not found";
 
 /// Documents that an API server judges otherwise than we do: file, title, and a part of what it says.
-const OTHER_VERDICTS: [(&str, &str, &str); 9] = [
+const OTHER_VERDICTS: [(&str, &str, &str); 15] = [
     ("allowed-routes.yaml", "Gateway web", "Unsupported value: \"None\""),
     // From a folder, a half Secret or EndpointSlice costs its listener or backend and is named there.
     ("bad-certificates.yaml", "Secret no-key", "data[tls.key]: Required value"),
@@ -42,8 +42,14 @@ const OTHER_VERDICTS: [(&str, &str, &str); 9] = [
     ("filters-not-supported.yaml", "HTTPRoute extension", "Unsupported value: \"ExternalAuth\""),
     ("gateway-not-acted-on.yaml", "Gateway web", EXPERIMENTAL),
     ("invalid-rules.yaml", "HTTPRoute partly", EXPERIMENTAL),
+    ("not-acted-on.yaml", "HTTPRoute by-default", EXPERIMENTAL),
+    ("not-acted-on.yaml", "HTTPRoute by-name", EXPERIMENTAL),
+    ("not-acted-on.yaml", "HTTPRoute by-name-and-by-default", EXPERIMENTAL),
     ("other-routes.yaml", "TCPRoute tcp", NOT_SERVED),
     ("parent-refs.yaml", "TCPRoute database", NOT_SERVED),
+    ("slices-by-hand.yaml", "Service odd", "Unsupported value: \"Bogus\""),
+    ("slices-by-hand.yaml", "EndpointSlice odd-1", "must be a valid IP address"),
+    ("slices-by-hand.yaml", "EndpointSlice odd-2", "Unsupported value: \"Nonsense\""),
 ];
 
 /// What becomes of a document.

@@ -131,6 +131,8 @@ async fn clients_shows_what_each_asked_for_was_sent_and_accepted() {
     let all = get_json(&admin, "/debug/xds/clients").await;
     assert_eq!(all["clients"].as_array().unwrap().len(), 2);
     assert_eq!((&all["clients"][1]["protocol"], &all["clients"][1]["scope"]), (&json!("sotw"), &json!("Cluster")));
+    assert_eq!(all["clients"][1]["note"], "nothing is served for this Gateway");
+    assert_eq!(all["clients"][0]["note"], Value::Null);
     let page = get_json(&admin, "/debug/xds/clients?gateway=shop/web").await;
     let [client] = &page["clients"].as_array().unwrap()[..] else { panic!("{page}") };
     assert_eq!(
@@ -160,6 +162,8 @@ async fn clients_shows_what_each_asked_for_was_sent_and_accepted() {
             "{table}"
         );
         assert!(table.contains("l: no filter chains; parked: l"), "{table}");
+        let notes = table.lines().filter(|line| line.ends_with("nothing is served for this Gateway"));
+        assert_eq!(notes.map(|line| line.contains("else/where")).collect::<Vec<_>>(), [true], "{table}");
     }
 }
 

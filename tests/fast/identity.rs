@@ -299,6 +299,28 @@ fn no_private_key_is_shown_by_debug() {
 }
 
 #[test]
+fn no_private_key_is_shown_by_what_is_said_about_a_mangled_one() {
+    let good = authority().issue_server(&names(&["a.example"]), now(), lifetimes()).unwrap();
+    let key = good.key.expose();
+    let body = key.lines().nth(1).unwrap();
+    for (mangled, says) in [
+        (key.trim().replace('\n', " "), "broken lines"),
+        (key.trim().replace('\n', "\\n"), "broken lines"),
+        (key.replace(body, &format!("!{body}")), "base64"),
+        (key.replace("PRIVATE", "ENCRYPTED PRIVATE"), "encrypted"),
+    ] {
+        // Some put the key where the certificate belongs.
+        for (chain, key) in [(good.chain.as_bytes(), mangled.as_bytes()), (mangled.as_bytes(), key.as_bytes())] {
+            let error = Credentials::read(chain, key).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(said.contains(says) || error == InvalidPem::NoCertificate, "{mangled}: {said}");
+            let bytes = format!("{:?}", &body.as_bytes()[..8]);
+            assert!(!said.contains(&body[..12]) && !said.contains(bytes.trim_matches(['[', ']'])), "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_name_that_every_server_in_a_cluster_has_is_a_dns_name() {
     assert_eq!(names(&[SERVER_NAME]).dns_names().collect::<Vec<_>>(), [SERVER_NAME]);
 }

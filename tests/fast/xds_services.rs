@@ -286,6 +286,15 @@ async fn p12_a_refusal_is_logged_with_everything_needed_to_find_its_cause() {
     assert_eq!((&refused["node"], &refused["type"]), (&"envoy-1".into(), &"Listener".into()));
     assert_eq!((&refused["parked"], &refused["code"]), (&"[\"l\"]".into(), &13.into()));
     assert_eq!(refused["reason"], "Error adding listener(s) l: no filter chains");
+    assert!(log.find("nothing is served").is_none());
+    let mut lost = server.delta(DELTA_ADS).await;
+    let mut elsewhere = node("envoy-2");
+    elsewhere.as_mut().unwrap().cluster = "else/where".into();
+    lost.send(subscribe(elsewhere, TypeUrl::Cluster, &[]));
+    lost.next().await;
+    let warned = log.find("nothing is served").unwrap();
+    assert_eq!((&warned["level"], &warned["gateway"]), (&"WARN".into(), &"else/where".into()));
+    assert_eq!(warned["node"], "envoy-2");
     drop(envoy);
     until(|| log.find("xDS stream closed").is_some()).await;
     assert_eq!(log.find("xDS stream closed").unwrap()["node"], "envoy-1");

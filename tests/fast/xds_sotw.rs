@@ -6,6 +6,7 @@ use crate::xds_script::scripts;
 
 scripts! {
     p12_a_resource_that_is_known_to_be_bad_is_to_blame_for_the_next_refusal_too,
+    p12_a_refusal_is_no_proof_when_something_bad_was_known_to_be_in_it,
     p11_a_nonce_acknowledges_whatever_the_version_says,
     p12_a_refused_resource_that_was_never_accepted_is_left_out,
     p13_a_stale_request_is_dropped_in_state_of_the_world,

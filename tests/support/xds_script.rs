@@ -363,7 +363,10 @@ fn written(event: &Event) -> Option<String> {
     let typed = |verb: &str, type_url: &TypeUrl| format!("{verb} {}", name_of(*type_url));
     Some(match event {
         Event::Ack { .. } => return None,
-        Event::Nack { type_url, parked, .. } => format!("{} [{}]", typed("Nack", type_url), parked.join(" ")),
+        Event::Nack { type_url, parked, suspects, .. } => {
+            let suspects = if suspects.is_empty() { String::new() } else { format!(" or of [{}]", suspects.join(" ")) };
+            format!("{} [{}]{suspects}", typed("Nack", type_url), parked.join(" "))
+        }
         Event::StaleNonce { type_url } => typed("StaleNonce", type_url),
         Event::UnknownType { type_url } => format!("UnknownType {type_url}"),
         Event::RouteHeld { type_url, name, cluster } => {
