@@ -52,15 +52,18 @@ pub enum AppError {
         source: io::Error,
     },
     /// The address for Envoy Gateways can not be had.
-    #[error(
-        "can not listen on {listen} (extension server): {source}; is another one running? Choose with --extension-listen"
-    )]
+    #[error("can not listen on {listen} (extension server): {source}{}; choose with --extension-listen", why(source))]
     ExtensionListen {
         /// The address.
         listen: ExtensionListen,
         /// What the system says.
         source: io::Error,
     },
+    /// A flag says something about Envoy Gateways, and none is answered.
+    #[error(
+        "{0} has no effect, since Envoy Gateways are answered nowhere: say where with --extension-listen, or leave {0} out"
+    )]
+    NoExtensionListener(&'static str),
     /// The folder for what an Envoy Gateway watches can not be used.
     #[error("--extension-revisions {}: {source}", path.display())]
     ExtensionRevisions {
@@ -107,6 +110,14 @@ pub enum AppError {
     /// The system refuses something it always grants.
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+/// What an address that can not be had most likely means.
+fn why(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; is another one running?",
+        _ => "",
+    }
 }
 
 /// Does what the command line says.

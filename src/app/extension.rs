@@ -80,6 +80,18 @@ fn hosting(serve: &ServeConfig, namespace: Option<&str>, proves: bool) -> Result
     Ok(Hosting { xds: Some(XdsAddress { host: xds.host.as_str().into(), port: xds.port }), identity })
 }
 
+/// A flag that is given for nothing when Envoy Gateways are answered nowhere.
+fn for_nobody(config: &ExtensionConfig, source: &SourceSpec) -> Option<&'static str> {
+    let given = [
+        (config.extension_tls_cert.is_some(), "--extension-tls-cert"),
+        (config.extension_client_ca.is_some(), "--extension-client-ca"),
+        (matches!(config.extension_xds, Some(ExtensionXds::At(_))), "--extension-xds"),
+        // With a cluster it is for nothing anyhow.
+        (config.extension_revisions.is_some() && *source != SourceSpec::Kubernetes, "--extension-revisions"),
+    ];
+    given.into_iter().find_map(|(given, flag)| given.then_some(flag))
+}
+
 impl FolderOfRevisions {
     fn open(config: &ExtensionConfig, source: &SourceSpec) -> Result<Option<Self>, AppError> {
         let Some(path) = &config.extension_revisions else { return Ok(None) };
@@ -127,7 +139,21 @@ impl Extension {
             (None, SourceSpec::Kubernetes) => ExtensionListen::IN_CLUSTER,
             (None, SourceSpec::Dir(_)) => ExtensionListen::Off,
         };
+        if listen == ExtensionListen::Off
+            && let Some(flag) = for_nobody(config, source)
+        {
+            return Err(AppError::NoExtensionListener(flag));
+        }
         let hosting = hosting(serve, namespace, proves)?;
+        if let (Some(identity), Some(_)) = (&hosting.identity, serve.xds.files()) {
+            tracing::warn!(
+                namespace = %identity.namespace,
+                server_name = %identity.server_name,
+                "with --xds-tls-cert nobody makes certificates for the Envoys of Envoy Gateways: until there is a Secret \
+                 xds.GATEWAY-NAMESPACE.GATEWAY with tls.crt, tls.key and ca.crt for a Gateway, its endpoints go through the Envoy \
+                 Gateway, and each change of one costs a translation"
+            );
+        }
         let revisions = FolderOfRevisions::open(config, source)?;
         let bound = match &listen {
             ExtensionListen::Off => return Ok(None),

@@ -32,6 +32,15 @@ const TRANSPORT_SOCKET_MATCHES: u32 = 43;
 /// The key of a cluster's HTTP options among those of its extensions.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
+/// `TransportSocket.name` and `.typed_config`, `Any.value`, and `ProxyProtocolUpstreamTransport.transport_socket`.
+const SOCKET_NAME: u32 = 1;
+const SOCKET_CONFIG: u32 = 3;
+const ANY_VALUE: u32 = 2;
+const INNER_SOCKET: u32 = 2;
+
+/// The name of a socket that says whose connection it is before it hands over to another one.
+const PROXY_PROTOCOL: &str = "envoy.transport_sockets.upstream_proxy_protocol";
+
 /// What says where a cluster's endpoints come from.
 const DISCOVERY: [u32; 4] = [TYPE, EDS, LOAD_ASSIGNMENT, CLUSTER_TYPE];
 
@@ -178,12 +187,18 @@ fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, how: &Graft<'_>, edits: &mu
         of_theirs.push(field?);
     }
     let has = |list: &[Field], number| list.iter().any(|field| field.number == number);
-    let tls = has(&of_ours, TRANSPORT_SOCKET);
+    let socket = of_ours.iter().find(|field| field.is(TRANSPORT_SOCKET));
+    let mut inside = false;
     for field in &of_theirs {
         let replaced = DISCOVERY.contains(&field.number)
-            || (tls && matches!(field.number, TRANSPORT_SOCKET | TRANSPORT_SOCKET_MATCHES))
+            || (socket.is_some() && matches!(field.number, TRANSPORT_SOCKET | TRANSPORT_SOCKET_MATCHES))
             || (name.is_some() && field.number == NAME);
-        if replaced {
+        if let Some(socket) = socket
+            && field.is(TRANSPORT_SOCKET)
+            && put_inside(bytes, field, &ours[socket.range()], edits).is_some()
+        {
+            inside = true;
+        } else if replaced {
             edits.remove(field);
         } else if how.http2 && field.is(EXTENSION_OPTIONS) {
             speak_http2(bytes, field, edits);
@@ -194,7 +209,8 @@ fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, how: &Graft<'_>, edits: &mu
     }
     for field in &of_ours {
         let taken = match field.number {
-            TYPE | EDS | LOAD_ASSIGNMENT | CLUSTER_TYPE | TRANSPORT_SOCKET => true,
+            TYPE | EDS | LOAD_ASSIGNMENT | CLUSTER_TYPE => true,
+            TRANSPORT_SOCKET => !inside,
             HEALTH_CHECKS | OUTLIER_DETECTION | EXTENSION_OPTIONS | DNS_LOOKUP_FAMILY => !has(&of_theirs, field.number),
             _ => false,
         };
@@ -203,6 +219,22 @@ fn graft(bytes: &[u8], theirs: &Field, ours: &Bytes, how: &Graft<'_>, edits: &mu
         }
     }
     Ok(())
+}
+
+/// Puts a socket into theirs if that is one of the PROXY protocol, in the place of what it hands over to.
+fn put_inside(bytes: &[u8], theirs: &Field, socket: &[u8], edits: &mut Edits) -> Option<()> {
+    if text(bytes, &last(bytes, theirs.range(), SOCKET_NAME)?) != Some(PROXY_PROTOCOL) {
+        return None;
+    }
+    let any = last(bytes, theirs.range(), SOCKET_CONFIG)?;
+    let config = last(bytes, any.range(), ANY_VALUE)?;
+    let around = [theirs, &any, &config].map(|field| (edits.open(), *field));
+    if let Some(inner) = last(bytes, config.range(), INNER_SOCKET) {
+        edits.remove(&inner);
+    }
+    edits.insert(config.end, delimited(INNER_SOCKET, socket));
+    around.into_iter().rev().for_each(|(mark, field)| edits.close(mark, &field));
+    Some(())
 }
 
 /// Says HTTP/2 where a cluster's HTTP options say HTTP/1: an Envoy Gateway that has none but our backends for gRPC does not

@@ -9,6 +9,7 @@ mod calls;
 mod cluster;
 pub mod hooks;
 mod metadata;
+mod policy;
 pub mod revisions;
 mod route;
 pub mod server;

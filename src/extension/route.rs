@@ -26,6 +26,8 @@ const CLUSTER: u32 = 1;
 const WEIGHTED_CLUSTERS: u32 = 3;
 /// `WeightedCluster.ClusterWeight.weight`; its name is field 1.
 const WEIGHT: u32 = 2;
+/// What an Envoy Gateway calls a cluster that there is none of, for the shares of all backends that it does not take.
+const INVALID: &str = "invalid-backend-cluster";
 /// All that says how the Host header is rewritten: `host_rewrite_literal`, `auto_host_rewrite`, `host_rewrite_header`,
 /// `host_rewrite_path_regex`.
 const HOST_REWRITES: [u32; 4] = [6, 7, 29, 35];
@@ -115,6 +117,7 @@ fn edit_action(editor: &mut Editor<'_>, action: &Field, cluster: &str, rule: &Ho
 fn add_shares(editor: &mut Editor<'_>, weighted: &Field, rule: &HostedRule) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     let mut theirs = Vec::new();
+    let mut has_invalid = false;
     for field in fields(bytes, weighted.range()) {
         let field = field?;
         // WeightedCluster.clusters.
@@ -127,11 +130,17 @@ fn add_shares(editor: &mut Editor<'_>, weighted: &Field, rule: &HostedRule) -> R
             if inner.is(1) && rule.shares.iter().any(|share| text(bytes, &inner) == Some(&share.name)) {
                 return Ok(());
             }
+            has_invalid |= inner.is(1) && text(bytes, &inner) == Some(INVALID);
             if inner.is(WEIGHT) {
                 weight = Some(inner);
             }
         }
         theirs.push((field, weight));
+    }
+    // What it does not take stands in its own share already.
+    let ours: Vec<&HostedShare> = rule.shares.iter().filter(|share| !(share.refused && has_invalid)).collect();
+    if ours.is_empty() {
+        return Ok(());
     }
     if rule.factor > 1 {
         for (entry, weight) in theirs {
@@ -146,7 +155,7 @@ fn add_shares(editor: &mut Editor<'_>, weighted: &Field, rule: &HostedRule) -> R
             })?;
         }
     }
-    for share in &rule.shares {
+    for share in ours {
         editor.edits.insert(weighted.end, share_weight(share));
     }
     editor.changed += 1;

@@ -90,6 +90,9 @@ const HUNG: Duration = Duration::from_secs(1);
 /// How long a request may take to arrive, so that nobody holds the place of others.
 const READING: Duration = Duration::from_secs(30);
 
+/// How long the path of a socket file may be: what `sockaddr_un.sun_path` holds, and a zero at its end (unix(7)).
+const LONGEST_SOCKET: usize = 107;
+
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -120,14 +123,23 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// When somebody does, or something else has the name, or the folder can not be written.
+    /// When somebody does, or something else has the name, or it is too long for one, or the folder can not be written.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        use std::os::unix::{fs::FileTypeExt, net::UnixStream};
-        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-            if UnixStream::connect(path).is_ok() {
-                return Err(io::ErrorKind::AddrInUse.into());
+        use std::os::unix::{ffi::OsStrExt, fs::FileTypeExt, net::UnixStream};
+        let len = path.as_os_str().as_bytes().len();
+        if len > LONGEST_SOCKET {
+            let what = format!("the path has {len} bytes, and that of a socket file has {LONGEST_SOCKET} at most");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                let what = "there is something else than a socket file, which is left alone";
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
             }
-            std::fs::remove_file(path)?;
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+            Ok(_) => std::fs::remove_file(path)?,
+            // What else is wrong with the folder, binding says.
+            Err(_) => {}
         }
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;

@@ -284,11 +284,13 @@ impl Edits {
         Opened(self.grown - suspended.0)
     }
 
-    /// Takes out a field in which changes have been noted.
+    /// Takes out a field in which changes have been noted. What is put in front of it stays: that belongs to its neighbour, whose
+    /// changes may end where this field starts.
     pub fn discard(&mut self, field: &Field) {
         let grown = &mut self.grown;
         self.edits.retain(|edit| {
-            let stays = edit.at < field.start || edit.at >= field.end;
+            let in_front = edit.at < field.start || (edit.at == field.start && edit.removed == 0);
+            let stays = in_front || edit.at >= field.end;
             if !stays {
                 *grown -= edit.inserted.len().cast_signed() - edit.removed.cast_signed();
             }

@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 use super::{
     cluster::{self, Injection},
     hooks::{Editor, Gateways, Stopped},
+    policy::Policies,
     splice::{Field, delimited, fields, text},
     virtual_host::{self, Place, Places, find},
 };
@@ -77,6 +78,11 @@ pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
 /// Edits virtual hosts and adds those that are missing; notes whose they are.
 fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mut Gateways<'a>) -> Result<(), Stopped> {
     let bytes = editor.bytes;
+    let hosts = || {
+        let of_table = |table: &Field| fields(bytes, table.range()).map_while(Result::ok);
+        resources.tables.iter().flat_map(of_table).filter(|field| field.is(VIRTUAL_HOSTS)).collect()
+    };
+    let mut policies = Policies::new(&hosts, Some(&resources.clusters));
     let mut places = Places::default();
     let mut tables = Vec::new();
     let mut marks = Vec::new();
@@ -91,7 +97,7 @@ fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mu
             if inner.is(NAME) {
                 table.name = text(bytes, &inner);
             } else if inner.is(VIRTUAL_HOSTS)
-                && let Some(place) = virtual_host::edit(editor, &inner, &mut places)?
+                && let Some(place) = virtual_host::edit(editor, &inner, &mut places, &mut policies)?
             {
                 gateways.insert(&place.gateway.name, place.gateway);
                 let known = |other: &&Place<'_>| std::ptr::eq(other.listener, place.listener);
@@ -113,7 +119,7 @@ fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mu
     for (table, mark) in tables.iter_mut().zip(marks) {
         let mark = editor.edits.resume(mark);
         let listeners = listeners_of(editor, table, gateways);
-        add_missing(editor, &table.field, &listeners, gateways);
+        add_missing(editor, &table.field, &listeners, &mut policies, gateways)?;
         editor.edits.close(mark, &table.field);
     }
     Ok(())
@@ -142,10 +148,16 @@ fn listeners_of<'a>(editor: &Editor<'a>, table: &Table<'a>, gateways: &Gateways<
 }
 
 /// Adds virtual hosts for domains that tailnet endpoints are offered on and that no route of others asks for.
-fn add_missing<'a>(editor: &mut Editor<'a>, table: &Field, listeners: &[Place<'a>], gateways: &mut Gateways<'a>) {
+fn add_missing<'a>(
+    editor: &mut Editor<'a>,
+    table: &Field,
+    listeners: &[Place<'a>],
+    policies: &mut Policies<'_, 'a>,
+    gateways: &mut Gateways<'a>,
+) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     if listeners.iter().all(|place| place.listener.routes.is_empty() && place.listener.hosts.is_empty()) {
-        return;
+        return Ok(());
     }
     let hosts = fields(bytes, table.range()).filter_map(|field| field.ok().filter(|field| field.is(VIRTUAL_HOSTS)));
     let mut there: HashSet<&str, RandomState> = HashSet::default();
@@ -155,12 +167,14 @@ fn add_missing<'a>(editor: &mut Editor<'a>, table: &Field, listeners: &[Place<'a
         let own = listener.hosts.iter().map(|(domain, routes)| (domain, routes));
         for (domain, routes) in own.chain([(&listener.domain, &listener.routes)]) {
             if !routes.is_empty() && there.insert(domain) {
-                editor.edits.insert(table.end, virtual_host::missing(place, domain, routes));
+                let policy = policies.of_listener(editor, place)?;
+                editor.edits.insert(table.end, virtual_host::missing(place, domain, routes, &policy));
                 editor.changed += 1;
                 gateways.insert(&place.gateway.name, place.gateway);
             }
         }
     }
+    Ok(())
 }
 
 /// Finds out whom a call is about without virtual hosts and policies that say so: whose listeners they are, by their names; and

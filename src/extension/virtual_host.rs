@@ -1,7 +1,7 @@
 //! Virtual hosts: where in them routes to tailnet endpoints go, and those that are missing.
 //!
 //! A route goes in front of the first one that takes all its requests by a shorter prefix, so that catch-alls do not hide it,
-//! and behind everything more specific, as Gateway API's order asks for (HTTPRouteRule.matches).
+//! and behind everything more specific, as Gateway API's order asks for (HTTPRouteRule.matches). With that one's policies.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -11,8 +11,9 @@ use foldhash::fast::RandomState;
 use super::{
     hooks::{Editor, Stopped},
     metadata::origin,
+    policy::{Policies, Policy},
     route::{self, edit_route},
-    splice::{Field, delimited, fields, text},
+    splice::{Field, Malformed, delimited, fields, last, text},
 };
 use crate::{
     model::{ObjectName, foreign_listener_of, is_endpoint_route, virtual_host_name},
@@ -24,10 +25,14 @@ const NAME: u32 = 1;
 const DOMAINS: u32 = 2;
 const ROUTES: u32 = 3;
 const METADATA: u32 = 24;
-/// `Route.match`; `RouteMatch.prefix` and `.path_separated_prefix`.
+/// `Route.match`; `RouteMatch.prefix`, `.safe_regex` and `.path_separated_prefix`; `RegexMatcher.regex`.
 const MATCH: u32 = 1;
 const PREFIX: u32 = 1;
+const SAFE_REGEX: u32 = 10;
 const SEPARATED_PREFIX: u32 = 14;
+const REGEX: u32 = 2;
+/// All of a `RouteMatch` that is about paths: with `path`, `case_sensitive` and `connect_matcher`.
+const ABOUT_PATHS: [u32; 6] = [PREFIX, 2, 4, SAFE_REGEX, 12, SEPARATED_PREFIX];
 
 /// A listener of a hosted Gateway.
 #[derive(Clone, Copy)]
@@ -43,6 +48,20 @@ pub(super) struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
+    /// The listener of a virtual host.
+    pub(super) fn of_host(&mut self, editor: &Editor<'a>, host: &Field) -> Result<Option<Place<'a>>, Malformed> {
+        let (mut name, mut metadata) = (None, None);
+        for field in fields(editor.bytes, host.range()) {
+            let field = field?;
+            match field.number {
+                NAME => name = text(editor.bytes, &field),
+                METADATA => metadata = Some(field.range()),
+                _ => {}
+            }
+        }
+        Ok(self.of(editor, name, metadata))
+    }
+
     /// The listener of a virtual host: by its metadata, and only without by its name.
     fn of(&mut self, editor: &Editor<'a>, name: Option<&'a str>, metadata: Option<Range<usize>>) -> Option<Place<'a>> {
         let (bytes, hosted) = (editor.bytes, editor.hosted);
@@ -75,7 +94,8 @@ pub(super) fn find<'a>(editor: &Editor<'a>, gateway: &ObjectName, listener: &str
 
 /// Edits the virtual host of a call that is about one.
 pub(super) fn edit_single(editor: &mut Editor<'_>, host: &Field) -> Result<(), Stopped> {
-    let place = edit(editor, host, &mut Places::default())?;
+    let hosts = || vec![*host];
+    let place = edit(editor, host, &mut Places::default(), &mut Policies::new(&hosts, None))?;
     editor.gateways = place.map(|place| place.gateway.name.clone()).into_iter().collect();
     Ok(())
 }
@@ -85,6 +105,7 @@ pub(super) fn edit<'a>(
     editor: &mut Editor<'a>,
     host: &Field,
     places: &mut Places<'a>,
+    policies: &mut Policies<'_, 'a>,
 ) -> Result<Option<Place<'a>>, Stopped> {
     let bytes = editor.bytes;
     let (mut name, mut metadata, mut domains) = (None, None, Vec::new());
@@ -98,9 +119,9 @@ pub(super) fn edit<'a>(
         }
     }
     let place = places.of(editor, name, metadata);
-    let new = place.map_or(&[][..], |place| routes_for(place.listener, &domains));
-    if !new.is_empty() || editor.hosted.has_rules() {
-        editor.within(host, |editor| edit_routes(editor, host, new))?;
+    let new = place.map(|place| (place, routes_for(place.listener, &domains))).filter(|(_, routes)| !routes.is_empty());
+    if new.is_some() || editor.hosted.has_rules() {
+        editor.within(host, |editor| edit_routes(editor, host, new, policies))?;
     }
     Ok(place)
 }
@@ -111,37 +132,68 @@ fn routes_for<'a>(listener: &'a HostedListener, domains: &[&str]) -> &'a [Inject
     own.map_or(&listener.routes, |(_, routes)| routes)
 }
 
-fn edit_routes(editor: &mut Editor<'_>, host: &Field, new: &[InjectedRoute]) -> Result<(), Stopped> {
+/// The routes of a virtual host by what they match, for such as take all requests of a prefix.
+#[derive(Default)]
+struct Covers<'a> {
+    by_prefix: HashMap<(&'a str, bool), Cover, RandomState>,
+}
+
+/// Routes with one prefix.
+struct Cover {
+    /// Where the first one stands.
+    first: usize,
+    /// The first one that asks for nothing but the prefix.
+    whole: Option<Field>,
+}
+
+fn edit_routes<'a>(
+    editor: &mut Editor<'a>,
+    host: &Field,
+    new: Option<(Place<'a>, &'a [InjectedRoute])>,
+    policies: &mut Policies<'_, 'a>,
+) -> Result<(), Stopped> {
     let bytes = editor.bytes;
-    // The first route with each prefix, and whether it takes whole segments only.
-    let mut prefixes: HashMap<(&str, bool), usize, RandomState> = HashMap::default();
+    let mut covers = Covers::default();
     for field in fields(bytes, host.range()) {
         let field = field?;
         if !field.is(ROUTES) {
             continue;
         }
-        if !new.is_empty() {
+        if new.is_some() {
             if is_ours(bytes, &field)? {
                 // Put in by another hook of the same translation.
                 editor.edits.remove(&field);
                 continue;
             }
-            if let Some(prefix) = prefix_of(bytes, &field)? {
-                prefixes.entry(prefix).or_insert(field.start);
-            }
+            covers.add(bytes, &field)?;
         }
         if editor.hosted.has_rules() {
             edit_route(editor, &field)?;
         }
     }
-    for route in new {
-        editor.edits.insert(first_cover(&prefixes, &route.prefix).unwrap_or(host.end), route.bytes.clone());
+    let Some((place, routes)) = new else { return Ok(()) };
+    // Routes stand in front of few others, and many of them of one.
+    let mut last: Option<(usize, Policy<'a>)> = None;
+    for route in routes {
+        let at = covers.first(&route.prefix).unwrap_or(host.end);
+        let cover = covers.whole(&route.prefix);
+        let key = cover.map_or(host.end, |cover| cover.start);
+        let policy = match last.take().filter(|(known, _)| *known == key) {
+            Some((_, policy)) => policy,
+            None => match cover {
+                Some(cover) => policies.of_route(bytes, &cover)?,
+                None => policies.of_listener(editor, &place)?,
+            },
+        };
+        editor.edits.insert(at, policy.put_on(&route.bytes));
+        last = Some((key, policy));
     }
-    editor.changed += usize::from(!new.is_empty());
+    editor.changed += 1;
     Ok(())
 }
 
-fn is_ours(bytes: &[u8], route: &Field) -> Result<bool, Stopped> {
+/// Whether a route was put in by us.
+pub(super) fn is_ours(bytes: &[u8], route: &Field) -> Result<bool, Malformed> {
     let mut ours = false;
     for field in fields(bytes, route.range()) {
         let field = field?;
@@ -152,42 +204,73 @@ fn is_ours(bytes: &[u8], route: &Field) -> Result<bool, Stopped> {
     Ok(ours)
 }
 
-/// The prefix that a route matches, and whether by whole segments.
-fn prefix_of<'a>(bytes: &'a [u8], route: &Field) -> Result<Option<(&'a str, bool)>, Stopped> {
-    let mut prefix = None;
-    for field in fields(bytes, route.range()) {
-        let field = field?;
-        if !field.is(MATCH) {
-            continue;
-        }
-        for inner in fields(bytes, field.range()) {
-            let inner = inner?;
-            if inner.is(PREFIX) || inner.is(SEPARATED_PREFIX) {
-                prefix = text(bytes, &inner).map(|text| (text, inner.number == SEPARATED_PREFIX));
+impl<'a> Covers<'a> {
+    /// Notes a route, if it matches a prefix.
+    fn add(&mut self, bytes: &'a [u8], route: &Field) -> Result<(), Malformed> {
+        let (mut prefix, mut whole) = (None, true);
+        for field in fields(bytes, route.range()) {
+            let field = field?;
+            if !field.is(MATCH) {
+                continue;
+            }
+            for inner in fields(bytes, field.range()) {
+                let inner = inner?;
+                if inner.is(PREFIX) || inner.is(SEPARATED_PREFIX) {
+                    prefix = text(bytes, &inner).map(|text| (text, inner.number == SEPARATED_PREFIX));
+                } else if inner.is(SAFE_REGEX) {
+                    let regex = last(bytes, inner.range(), REGEX).and_then(|regex| text(bytes, &regex));
+                    prefix = regex.filter(|regex| takes_every_path(regex)).map(|_| ("/", false));
+                }
+                whole &= ABOUT_PATHS.contains(&inner.number);
             }
         }
+        if let Some(prefix) = prefix {
+            let cover = self.by_prefix.entry(prefix).or_insert(Cover { first: route.start, whole: None });
+            cover.whole = cover.whole.or(Some(*route).filter(|_| whole));
+        }
+        Ok(())
     }
-    Ok(prefix)
+
+    /// The routes that take requests of a longer prefix.
+    fn of<'b>(&'b self, prefix: &'b str) -> impl Iterator<Item = &'b Cover> {
+        let shorter = move |end| prefix.is_char_boundary(end).then(|| &prefix[..end]);
+        let plain = (0..prefix.len()).filter_map(shorter).filter_map(|text| self.by_prefix.get(&(text, false)));
+        // A plain prefix that ends with the slash behind ours is none of these: it takes less than ours.
+        let segments = prefix.match_indices('/').filter_map(move |(end, _)| shorter(end));
+        let separated = segments.filter_map(|text| self.by_prefix.get(&(text, true)));
+        plain.chain(separated)
+    }
+
+    /// Where the first one of these stands.
+    fn first(&self, prefix: &str) -> Option<usize> {
+        self.of(prefix).map(|cover| cover.first).min()
+    }
+
+    /// The first one of these that takes every request.
+    fn whole(&self, prefix: &str) -> Option<Field> {
+        self.of(prefix).filter_map(|cover| cover.whole).min_by_key(|route| route.start)
+    }
 }
 
-/// Where the first route stands that takes every request of a longer prefix.
-fn first_cover(prefixes: &HashMap<(&str, bool), usize, RandomState>, prefix: &str) -> Option<usize> {
-    let shorter = |end| prefix.is_char_boundary(end).then(|| &prefix[..end]);
-    let plain = (0..prefix.len()).filter_map(shorter).filter_map(|text| prefixes.get(&(text, false)));
-    // A plain prefix that ends with the slash behind ours is none of these: it takes less than ours.
-    let segments = prefix.match_indices('/').filter_map(|(end, _)| shorter(end));
-    let separated = segments.filter_map(|text| prefixes.get(&(text, true)));
-    plain.chain(separated).min().copied()
+/// Whether a regular expression takes every path, as far as one sees it: such as people write to say just that.
+fn takes_every_path(regex: &str) -> bool {
+    let inner = regex.strip_prefix('^').unwrap_or(regex);
+    let inner = inner.strip_suffix('$').unwrap_or(inner);
+    let inner = inner.strip_prefix("(?s)").unwrap_or(inner);
+    let inner = inner.strip_prefix('/').unwrap_or(inner);
+    let group = inner.strip_prefix("(?:").or(inner.strip_prefix('('));
+    let inner = group.and_then(|group| group.strip_suffix(')')).unwrap_or(inner);
+    matches!(inner, ".*" | ".+")
 }
 
 /// A virtual host that Envoy Gateway has not made because no route asks for its domain: field `virtual_hosts` of
 /// `envoy.config.route.v3.RouteConfiguration`.
-pub(super) fn missing(place: &Place<'_>, domain: &str, routes: &[InjectedRoute]) -> Bytes {
+pub(super) fn missing(place: &Place<'_>, domain: &str, routes: &[InjectedRoute], policy: &Policy<'_>) -> Bytes {
     let mut host = BytesMut::new();
     let name = virtual_host_name(&place.gateway.name, &place.listener.name, domain);
     host.extend_from_slice(&delimited(NAME, name.as_bytes()));
     host.extend_from_slice(&delimited(DOMAINS, domain.as_bytes()));
-    routes.iter().for_each(|route| host.extend_from_slice(&route.bytes));
+    routes.iter().for_each(|route| host.extend_from_slice(&policy.put_on(&route.bytes)));
     delimited(2, &host)
 }
 

@@ -179,11 +179,6 @@ pub fn foreign_passing_name(route: &ObjectKey) -> String {
     format!("{}/{namespace}/{name}/rule/-1", kind.as_str().to_ascii_lowercase())
 }
 
-/// What an Envoy Gateway calls the cluster of a mirror: the place of its filter stands behind the rule.
-pub fn foreign_mirror_name(rule: &str, filter: usize) -> String {
-    format!("{rule}-mirror-{filter}")
-}
-
 /// What an Envoy Gateway calls the cluster of one backend of a rule, where each needs its own.
 pub fn foreign_backend_name(rule: &str, place: usize) -> String {
     format!("{rule}/backend/{place}")

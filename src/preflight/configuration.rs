@@ -139,6 +139,7 @@ impl Configuration {
                 .remedy("add the one in manifests/envoy-gateway/envoy-gateway.yaml, with a name"),
             );
         }
+        findings.extend(asked_twice(&managers));
         for manager in &managers {
             findings.extend(service::check(manager, self.is_standalone()));
             findings.extend(manager::check_any(manager));
@@ -191,6 +192,17 @@ impl Configuration {
         }
         findings
     }
+}
+
+/// Extension servers that are all this program: each call of the second one would be about what the first one has made.
+fn asked_twice(managers: &[Manager<'_>]) -> impl Iterator<Item = Finding> {
+    let mut ours = managers.iter().filter(|manager| manager.ours);
+    let first = ours.next().map(|manager| manager.at.clone()).unwrap_or_default();
+    ours.map(move |manager| {
+        Finding::error(manager.place(""), format!("is this program, as {first} is"))
+            .effect("Envoy Gateway asks it twice for each translation and waits for both answers, of which the second adds nothing")
+            .remedy("remove one, and declare all kinds of gateway.tailscale.com in the other")
+    })
 }
 
 impl<'a> Manager<'a> {

@@ -80,6 +80,9 @@ fn address(manager: &Manager<'_>) -> Vec<Finding> {
                 .remedy("keep one"),
         ),
     }
+    if given(&"unix") {
+        findings.extend(socket_file(manager));
+    }
     for (field, port) in [("fqdn", "fqdn.port"), ("ip", "ip.port"), ("host", "port")] {
         let number = manager.get(&format!("service.{port}"));
         let is_port = number.as_u64().is_some_and(|port| (1..=65535).contains(&port));
@@ -89,6 +92,20 @@ fn address(manager: &Manager<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// What is wrong with the path of a socket file, of which an Envoy Gateway makes an address without looking at it.
+fn socket_file(manager: &Manager<'_>) -> Option<Finding> {
+    let what = match manager.get("service.unix.path") {
+        Value::String(path) if path.starts_with('/') => return None,
+        Value::Null => "is missing".to_owned(),
+        Value::String(path) if path.is_empty() => "is empty".to_owned(),
+        Value::String(path) => format!("{path} does not begin with a slash"),
+        // Of another type: that is said elsewhere.
+        _ => return None,
+    };
+    let remedy = "write the whole path of the socket file, which is that of --extension-listen unix:PATH";
+    Some(Finding::error(manager.place("service.unix.path"), what).effect(STALLED).remedy(remedy))
 }
 
 /// What is wrong with a reference to a Secret.

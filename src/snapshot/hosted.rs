@@ -122,13 +122,13 @@ pub struct InjectedRoute {
 pub struct HostedRoute {
     /// The foreign Gateways that it refers to, sorted.
     pub gateways: Arc<[ObjectName]>,
-    /// Its rules and mirrors with backends of our kinds, by what Envoy Gateway calls their clusters.
+    /// Its rules with backends of our kinds, by what Envoy Gateway calls their clusters.
     pub rules: Vec<(Arc<str>, Arc<HostedRule>)>,
     /// What is wrong with references to backends of our kinds.
     pub problems: Vec<Problem>,
 }
 
-/// A rule (or a mirror) that leads to backends of our kinds.
+/// A rule that leads to backends of our kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostedRule {
     /// The route.
@@ -164,6 +164,8 @@ pub struct HostedShare {
     pub weight: u32,
     /// The rest of `envoy.config.route.v3.WeightedCluster.ClusterWeight`: what its own filters do with requests.
     pub filters: Bytes,
+    /// An Envoy Gateway does not take the reference: it has counted the share among those that it answers with 500 itself.
+    pub refused: bool,
 }
 
 impl HostedRule {
@@ -371,12 +373,13 @@ impl Sum {
         hash.update(&others.to_le_bytes());
         hash.update(&factor.to_le_bytes());
         hash.update(&[u8::from(*auto_host)]);
-        for HostedShare { place, name, cluster, weight, filters } in shares {
+        for HostedShare { place, name, cluster, weight, filters, refused } in shares {
             hash.update(&(*place as u64).to_le_bytes());
             put(&mut hash, name.as_bytes());
             put_optional(&mut hash, cluster.as_deref().map(str::as_bytes));
             hash.update(&weight.to_le_bytes());
             put(&mut hash, filters);
+            hash.update(&[u8::from(*refused)]);
         }
         Self { hash: hash.digest128(), reasons: 1, ..Self::default() }
     }

@@ -118,6 +118,12 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
     });
     assert_eq!(find("GatewayClass")["spec"]["parametersRef"], parameters);
     let ingress = &find("NetworkPolicy")["spec"]["ingress"];
+    // Envoys in their Gateway's namespace: those that are created here, and an Envoy Gateway's that has them there.
+    let of_gateway = json!([{ "key": "gateway.networking.k8s.io/gateway-name", "operator": "Exists" }]);
+    assert_eq!(
+        (&ingress[0]["from"][0]["namespaceSelector"], &ingress[0]["from"][0]["podSelector"]["matchExpressions"]),
+        (&json!({}), &of_gateway)
+    );
     let theirs = json!({ "matchLabels": { "kubernetes.io/metadata.name": "theirs" } });
     assert_eq!(ingress[0]["from"][1]["namespaceSelector"], theirs);
     assert_eq!(ingress[0]["from"][2], json!({ "ipBlock": { "cidr": "192.0.2.0/24" } }));

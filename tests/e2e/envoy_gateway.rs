@@ -9,6 +9,10 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 use k8s_openapi::ByteString;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UdpSocket,
+};
 
 use crate::{
     site::{documents, until_answered},
@@ -291,6 +295,11 @@ async fn requests_arrive(more: &str) {
     assert_eq!((&*secret.path, &*secret.host), ("/secret", &*https("vault", &vault)));
     let names: Vec<_> = vault.handshakes().into_iter().map(|handshake| handshake.server_name).collect();
     assert!(names.iter().all(|name| name.as_deref() == Some("vault.localhost")), "{names:?}");
+    let mut stream = get("/api/web/socket").upgrade("websocket").await.expect("it is let through");
+    stream.write_all(b"ping").await.expect("the connection is open");
+    let mut back = [0; 4];
+    stream.read_exact(&mut back).await.expect("the backend sends it back");
+    assert_eq!(&back, b"ping");
     let failures = [("liar", "fail_verify_san"), ("stranger", "fail_verify_error")];
     for (name, failure) in failures {
         let response = get(&format!("/api/{name}/x")).send().await;
@@ -361,13 +370,29 @@ fn shares_of_requests_are_what_routes_say() {
         let mixed = [to_plain("plain", 3), to_ours("outside", 80, 1)].join(", ");
         let two = [to_ours("outside", 80, 1), to_ours("outside", 81, 3)].join(", ");
         let several = [to_plain("plain", 1), to_ours("outside", 90, 1)].join(", ");
-        let rules = route("user", &[("/mixed", &mixed), ("/two", &two), ("/several", &several)]);
+        let missing = [to_plain("plain", 1), to_ours("missing", 80, 1)].join(", ");
+        let elsewhere = to_ours("outside", 80, 1).replace("name: outside", "namespace: other, name: outside");
+        let not_granted = [to_ours("outside", 80, 1), elsewhere].join(", ");
+        let no_such_port = [to_plain("plain", 3), to_ours("outside", 1, 1)].join(", ");
+        let rules = route(
+            "user",
+            &[
+                ("/mixed", &mixed),
+                ("/two", &two),
+                ("/several", &several),
+                ("/missing", &missing),
+                ("/not-granted", &not_granted),
+                ("/no-such-port", &no_such_port),
+            ],
+        );
+        let of_others = outside.replace("namespace: default", "namespace: other");
         let installation = Installation::start(
             &[
                 ("gateway.yaml", &gateway()),
                 ("plain.yaml", &plain("plain", backends[0].address())),
                 ("routes.yaml", &rules),
                 ("outside.yaml", &outside),
+                ("elsewhere.yaml", &of_others),
                 ("tailscale/tailnet.yaml", &tailnet(&["eg"])),
             ],
             &[],
@@ -376,23 +401,30 @@ fn shares_of_requests_are_what_routes_say() {
         .await;
         until_from("two", "/two").await;
         let config = installation.theirs.config_dump().await;
-        // A prefix, the weights of its clusters, and the shares of the backends.
+        // A prefix, the weights of its clusters, and the shares of the backends; the rest is answered with 500.
         let expected = [
             ("/mixed", vec![3, 1], vec![("plain", 0.75), ("one", 0.25)]),
             ("/two", vec![1, 3], vec![("one", 0.25), ("two", 0.75)]),
             ("/several", vec![4, 1, 3], vec![("plain", 0.5), ("one", 0.125), ("two", 0.375)]),
+            ("/missing", vec![1, 1], vec![("plain", 0.5)]),
+            ("/not-granted", vec![1, 1], vec![("one", 0.5)]),
+            ("/no-such-port", vec![3, 1], vec![("plain", 0.75)]),
         ];
         for (prefix, weights, shares) in expected {
             assert_eq!(weights_of(&config, prefix), weights, "{prefix}");
             let load = Load::start(&get(&format!("{prefix}/x")), 2);
             load.wait_for(1_000).await;
             let tally = load.stop().await;
-            assert_eq!(tally.failures(), 0, "{prefix}: {tally:?}");
-            for (backend, share) in shares {
-                let counted = tally.by_backend.get(backend).copied().unwrap_or_default() as f64;
+            let (served, failed): (f64, u64) = (shares.iter().map(|(_, share)| share).sum(), tally.failures());
+            let error = tally.by_status.get(&500).copied().unwrap_or_default();
+            assert!(if served == 1.0 { failed == 0 } else { failed == error }, "{prefix}: {tally:?}");
+            let backends = shares.iter().map(|(backend, share)| {
+                (*backend, tally.by_backend.get(*backend).copied().unwrap_or_default(), *share)
+            });
+            for (what, counted, share) in backends.chain([("no backend", error, 1.0 - served)]) {
                 // More than six standard deviations: it is wrong once in a billion times.
-                let off = (counted / tally.responses() as f64 - share).abs();
-                assert!(off < 0.1, "{prefix}: {backend} should have {share} of {tally:?}");
+                let off = (counted as f64 / tally.responses() as f64 - share).abs();
+                assert!(off < 0.1, "{prefix}: {what} should have {share} of {tally:?}");
             }
         }
     });
@@ -412,6 +444,155 @@ fn routes(config: &Value) -> impl Iterator<Item = &Value> {
     let tables = parts.flat_map(|part| part["dynamic_route_configs"].as_array().into_iter().flatten());
     let hosts = tables.flat_map(|table| table["route_config"]["virtual_hosts"].as_array().into_iter().flatten());
     hosts.flat_map(|host| host["routes"].as_array().into_iter().flatten())
+}
+
+/// A SecurityPolicy for the whole Gateway `eg`.
+fn security(spec: &str) -> String {
+    format!(
+        "
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {{namespace: default, name: eg}}
+spec:
+  targetRefs: [{{group: gateway.networking.k8s.io, kind: Gateway, name: eg}}]
+  {spec}
+"
+    )
+}
+
+#[test]
+fn policies_of_a_gateway_hold_for_routes_that_we_put_into_it() {
+    alone(policies_of_a_gateway_hold_for_routes_that_we_put_into_it, async {
+        let (web, plain_backend) = (Backend::start("web").await, Backend::start("plain").await);
+        let installation = Installation::start(
+            &[
+                ("gateway.yaml", &gateway()),
+                ("plain.yaml", &plain("plain", plain_backend.address())),
+                ("routes.yaml", &route("user", &[("/", &to_plain("plain", 1))])),
+                ("policy.yaml", &security("authorization: {defaultAction: Deny}")),
+                ("tailscale/outside.yaml", &endpoints("outside", &[("web", 80, web.address().to_string(), "")])),
+                ("tailscale/tailnet.yaml", &tailnet(&["eg"])),
+            ],
+            &[],
+            "",
+        )
+        .await;
+        // What is there with one configuration of the Envoy is there with all of it.
+        let until_status = async |path: &str, status: u16| {
+            let what = format!("{path} to be answered with {status}");
+            until_answered(&what, &get(path), |response: &Response| response.status == status).await
+        };
+        let is_ours = |config: &Value| {
+            let names = routes(config).filter_map(|route| route["name"].as_str());
+            names.into_iter().any(|name| name.starts_with("endpoint/"))
+        };
+        until_status("/", 403).await;
+        installation.theirs.wait_for_config("our route to be there", is_ours).await;
+        assert_eq!(get("/api/web/status").send().await.status, 403);
+
+        // The route behind has a policy of its own, and so have we.
+        let own = security("authorization: {defaultAction: Allow}")
+            .replace("name: eg}\nspec", "name: user}\nspec")
+            .replace("kind: Gateway, name: eg", "kind: HTTPRoute, name: user");
+        installation.manifests.write("own.yaml", own);
+        until_from("web", "/api/web/status").await;
+        // No route is behind, and this one has the Gateway's.
+        installation.manifests.remove("own.yaml");
+        until_status("/", 403).await;
+        assert_eq!(get("/api/web/status").send().await.status, 403);
+        installation.manifests.write("routes.yaml", route("user", &[("/only", &to_plain("plain", 1))]));
+        until_status("/", 404).await;
+        installation.theirs.wait_for_config("our route to be there", is_ours).await;
+        assert_eq!(get("/only").send().await.status, 403);
+        assert_eq!(get("/api/web/status").send().await.status, 403);
+        // Nobody passes a policy that can not be followed.
+        let broken = security("basicAuth: {users: {name: missing}}").replace("name: eg}\nspec", "name: broken}\nspec");
+        installation.manifests.remove("policy.yaml");
+        installation.manifests.write("broken.yaml", broken);
+        until_status("/only", 500).await;
+        assert_eq!(get("/api/web/status").send().await.status, 500);
+        assert_eq!(web.requests(), 1, "a request has passed that should not have");
+        installation.manifests.remove("broken.yaml");
+        until_from("web", "/api/web/status").await;
+    });
+}
+
+/// A route of connections or datagrams on the listener of its name, or of requests on the listener `http`, to a port of ours.
+fn route_of(kind: &str, listener: &str, port: u16) -> String {
+    let hostnames = if kind == "TLSRoute" { "hostnames: [localhost]" } else { "" };
+    format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
+metadata: {{namespace: default, name: {listener}}}
+spec:
+  parentRefs: [{{name: eg, sectionName: {listener}}}]
+  rules: [{{backendRefs: [{}]}}]
+  {hostnames}
+",
+        to_ours("outside", port, 1)
+    )
+}
+
+#[test]
+fn connections_datagrams_and_grpc_requests_arrive_at_endpoints_of_ours() {
+    alone(connections_datagrams_and_grpc_requests_arrive_at_endpoints_of_ours, async {
+        let authority = Authority::new();
+        let (chat, tls) =
+            (Backend::start("chat").await, Backend::start_tls("tls", &authority.issue(&["localhost"])).await);
+        let datagrams = UdpSocket::bind("127.0.0.1:0").await.expect("there is a free port");
+        let target = |address: SocketAddr| address.to_string();
+        let outside = endpoints(
+            "outside",
+            &[
+                ("chat", 82, target(chat.address()), ", protocol: HTTP"),
+                ("tls", 443, target(tls.address()), ", protocol: TLS"),
+                ("plain", 80, target(chat.address()), ", protocol: TCP"),
+                ("dns", 53, target(datagrams.local_addr().expect("it is bound")), ", protocol: UDP"),
+            ],
+        );
+        let more = "protocol: HTTP, port: 8888}, {name: tls, protocol: TLS, port: 8443, tls: {mode: Passthrough}}, \
+            {name: plain, protocol: TCP, port: 9001}, {name: dns, protocol: UDP, port: 9053}]";
+        let all = [
+            route_of("GRPCRoute", "http", 82),
+            route_of("TLSRoute", "tls", 443),
+            route_of("TCPRoute", "plain", 80),
+            route_of("UDPRoute", "dns", 53),
+        ];
+        let _installation = Installation::start(
+            &[
+                ("gateway.yaml", &gateway().replace("protocol: HTTP, port: 8888}]", more)),
+                ("routes.yaml", &documents(&all)),
+                ("outside.yaml", &outside),
+            ],
+            &[],
+            "",
+        )
+        .await;
+        let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let say = get("/chat.Chat/Say").method("POST").header("content-type", "application/grpc");
+        let answered = |response: &Response| response.status == 200;
+        let echo = until_answered("an answer to gRPC", &say, answered).await.echo();
+        assert_eq!((&*echo.backend, &*echo.protocol), ("chat", "HTTP/2.0"));
+        let through = client::get(at(9001), "/through");
+        assert_eq!(until_answered("an answer through TCP", &through, answered).await.echo().backend, "chat");
+        let passed = client::get(at(8443), "/").tls(&authority, "localhost");
+        assert_eq!(until_answered("an answer through TLS", &passed, answered).await.echo().backend, "tls");
+        let client = UdpSocket::bind("127.0.0.1:0").await.expect("there is a free port");
+        // A datagram may be lost before the listener is there.
+        let (question, from) = until("a datagram to arrive", async || {
+            client.send_to(b"question", at(9053)).await.map_err(|error| error.to_string())?;
+            let mut buffer = [0; 64];
+            let (len, from) = datagrams.try_recv_from(&mut buffer).map_err(|error| error.to_string())?;
+            Ok((buffer[..len].to_vec(), from))
+        })
+        .await;
+        assert_eq!(question, b"question");
+        datagrams.send_to(b"answer", from).await.expect("it is sent");
+        let mut buffer = [0; 64];
+        let (len, from) = client.recv_from(&mut buffer).await.expect("it arrives");
+        assert_eq!((&buffer[..len], from), (&b"answer"[..], at(9053)));
+    });
 }
 
 #[test]

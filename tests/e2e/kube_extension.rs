@@ -318,7 +318,8 @@ async fn flags_that_an_envoy_gateway_could_do_nothing_with_are_refused() {
     let server = |file: &str| format!("{path}/server/{file}");
     let (cert, key, ca) = (server("tls.crt"), server("tls.key"), server("ca.crt"));
     let source = format!("dir:{path}");
-    let cases: [(&[&str], &str); 3] = [
+    let (taken, too_long) = (format!("unix:{cert}"), format!("unix:{path}/{}", "x".repeat(100)));
+    let cases: [(&[&str], &str); 8] = [
         (
             &[
                 "--source",
@@ -350,6 +351,17 @@ async fn flags_that_an_envoy_gateway_could_do_nothing_with_are_refused() {
             "--extension-xds: xDS wants certificates (--xds-client-ca)",
         ),
         (&["--source", &source, "--extension-revisions", path], "--extension-listen"),
+        (
+            &["--source", &source, "--extension-listen", "off", "--extension-revisions", path],
+            "--extension-revisions has no effect",
+        ),
+        (
+            &["--source", &source, "--extension-tls-cert", &cert, "--extension-tls-key", &key],
+            "--extension-tls-cert has no effect, since Envoy Gateways are answered nowhere: say where with --extension-listen",
+        ),
+        (&["--source", &source, "--extension-xds", "127.0.0.1:18000"], "--extension-xds has no effect"),
+        (&["--source", &source, "--extension-listen", &taken], "something else than a socket file"),
+        (&["--source", &source, "--extension-listen", &too_long], "that of a socket file has 107 at most; choose"),
     ];
     for (flags, message) in cases {
         let output = command(&["serve"]).args(flags).output().expect("our binary can be started");

@@ -205,8 +205,14 @@ fn p06_a_cluster_that_names_no_gateway_is_refused_with_the_form_it_must_have() {
 
 #[test]
 fn a_header_names_the_gateway_whatever_the_node_says() {
-    let node = wire::Node { cluster: "an-envoy-gateway-class".into(), ..Default::default() };
-    assert_eq!(parse_node(Some(&node), Some("shop/web")).unwrap().gateway.to_string(), "shop/web");
+    // An Envoy Gateway's, which merges Gateways, has their Envoys among its own or in the Gateways' namespaces.
+    let node = |cluster: &str| wire::Node { cluster: cluster.into(), ..Default::default() };
+    for cluster in
+        ["an-envoy-gateway-class", "envoy-gateway-system/envoy-shop-web-1a2b3c4d", "shop/web", "other/web", "web"]
+    {
+        assert_eq!(parse_node(Some(&node(cluster)), Some("shop/web")).unwrap().gateway.to_string(), "shop/web");
+    }
+    let node = node("shop/web");
     assert_eq!(parse_node(Some(&node), Some("shop")).unwrap_err(), NodeError::Header("shop".into()));
 }
 

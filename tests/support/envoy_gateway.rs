@@ -14,7 +14,10 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::{Value, json};
 use tailscale_gateway::{
-    api::{BackendObjectReference, Gateway, HttpBackendRef, HttpRouteRule, Object, ParentReference, PathMatchType},
+    api::{
+        BackendObjectReference, Gateway, HttpBackendRef, HttpPathMatch, HttpRouteRule, Object, ParentReference,
+        PathMatchType,
+    },
     extension::Hook,
     model::{Kind, ObjectKey, ObjectName},
 };
@@ -40,6 +43,7 @@ use tailscale_gateway_proto::{
             filters::listener::tls_inspector::v3::TlsInspector,
             transport_sockets::tls::v3::{Secret, TlsCertificate, secret},
         },
+        r#type::matcher::v3::RegexMatcher,
     },
     envoy_gateway::{Context, ExtensionResource, PostTranslateModifyRequest, PostTranslateModifyResponse, Single},
     google::protobuf::{Duration, UInt32Value},
@@ -47,7 +51,7 @@ use tailscale_gateway_proto::{
 
 use self::{
     requests::RequestRoute,
-    shapes::{ads, any, chain, http2_options, metadata, socket},
+    shapes::{RBAC, ads, any, chain, direct_response, http2_options, metadata, policy, socket},
 };
 
 /// The two ways in which an Envoy Gateway names things.
@@ -74,6 +78,8 @@ pub struct Configuration {
     pub address: String,
     /// Without an API server, metadata does not say that a Gateway is one.
     pub standalone: bool,
+    /// What policies come to on routes, by their names: `deny`, `allow`, or `broken`.
+    pub policies: BTreeMap<ObjectName, String>,
 }
 
 impl Default for Configuration {
@@ -86,6 +92,7 @@ impl Default for Configuration {
             listeners_included: false,
             address: "127.0.0.1".to_owned(),
             standalone: false,
+            policies: BTreeMap::new(),
         }
     }
 }
@@ -187,6 +194,26 @@ impl<'a> World<'a> {
         self.routes.iter().filter(|route| asks_for(&route.key, &route.parents, listener.gateway, listener.section))
     }
 
+    /// Whether a backend of ours is one that it does not take: it looks whether the object is there, and may be referred to.
+    fn refuses(&self, from: &ObjectKey, backend: &BackendObjectReference) -> bool {
+        let namespace = backend.namespace.as_deref().unwrap_or(&from.name.namespace);
+        let kind = Kind::find(&backend.group, &backend.kind).expect("it is a kind of ours");
+        let there = self.objects.contains_key(&ObjectKey::new(kind, ObjectName::new(namespace, &*backend.name)));
+        let grants = self.objects.values().any(|object| match object {
+            Object::ReferenceGrant(grant) => {
+                grant.metadata.namespace.as_deref() == Some(namespace)
+                    && grant
+                        .spec
+                        .from
+                        .iter()
+                        .any(|entry| entry.kind == from.kind.as_str() && *entry.namespace == *from.name.namespace)
+                    && grant.spec.to.iter().any(|entry| entry.kind == backend.kind)
+            }
+            _ => false,
+        });
+        !there || (*namespace != *from.name.namespace && !grants)
+    }
+
     /// The addresses behind a Service; nothing when there is no such Service.
     fn endpoints(&self, from: &ObjectName, backend: &BackendObjectReference) -> Option<Vec<(String, u16)>> {
         let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
@@ -251,7 +278,7 @@ impl Translation<'_> {
                 let chain = of_port.default_filter_chain.as_ref().map(|chain| chain.name.clone());
                 chain.unwrap_or_else(|| if v2 { format!("http-{}", listener.port) } else { listener.name.clone() })
             };
-            let chain = chain(listener, &table);
+            let chain = chain(listener, &table, !self.configuration.policies.is_empty());
             if https {
                 of_port.filter_chains.push(chain);
                 if of_port.listener_filters.is_empty() {
@@ -340,8 +367,7 @@ impl Translation<'_> {
                             rule,
                             at,
                             place: if rule.matches.is_empty() { -1 } else { i64::try_from(place).expect("small") },
-                            exact: wanted.path.type_ == PathMatchType::Exact,
-                            path: wanted.path.value.clone(),
+                            path: wanted.path.clone(),
                             hostname: hostname.clone(),
                         });
                     }
@@ -351,7 +377,11 @@ impl Translation<'_> {
         let mut made = Vec::new();
         let kind = if self.configuration.standalone { "" } else { "Gateway" };
         for (hostname, mut entries) in hosts {
-            entries.sort_by_key(|entry| (!entry.exact, std::cmp::Reverse(entry.path.len())));
+            let order = [PathMatchType::Exact, PathMatchType::RegularExpression, PathMatchType::PathPrefix];
+            entries.sort_by_key(|entry| {
+                let place = order.iter().position(|known| *known == entry.path.type_);
+                (place, std::cmp::Reverse(entry.path.value.len()))
+            });
             let routes: Vec<Bytes> = entries.iter().map(|entry| self.route(entry)).collect();
             let underscored = hostname.replace('.', "_");
             let name = match self.configuration.scheme {
@@ -377,21 +407,34 @@ impl Translation<'_> {
     fn route(&mut self, entry: &Entry<'_>) -> Bytes {
         let Entry { route, rule, at, place, hostname, .. } = entry;
         let cluster = format!("{}/rule/{at}", lower(route));
-        let path = match (entry.exact, &*entry.path) {
-            (true, path) => PathSpecifier::Path(path.to_owned()),
-            (false, "/") => PathSpecifier::Prefix("/".to_owned()),
-            (false, path) => PathSpecifier::PathSeparatedPrefix(path.trim_end_matches('/').to_owned()),
+        let path = match (entry.path.type_, &*entry.path.value) {
+            (PathMatchType::Exact, path) => PathSpecifier::Path(path.to_owned()),
+            (PathMatchType::RegularExpression, regex) => {
+                PathSpecifier::SafeRegex(RegexMatcher { regex: regex.to_owned(), ..Default::default() })
+            }
+            (_, "/") => PathSpecifier::Prefix("/".to_owned()),
+            (_, path) => PathSpecifier::PathSeparatedPrefix(path.trim_end_matches('/').to_owned()),
         };
+        let policy_text = self.configuration.policies.get(&route.name).map(String::as_str);
         let message = Route {
             name: format!("{cluster}/match/{place}/{}", hostname.replace('.', "_")),
             r#match: Some(RouteMatch { path_specifier: Some(path), ..Default::default() }),
             metadata: Some(metadata(route.kind.as_str(), &route.name, "")),
-            action: Some(route::Action::Route(self.action(&cluster, &route.name, rule))),
+            action: Some(if self.fails(route, rule) || policy_text == Some("broken") {
+                route::Action::DirectResponse(direct_response(500))
+            } else {
+                route::Action::Route(self.action(&cluster, route, rule))
+            }),
+            typed_per_filter_config: policy_text
+                .and_then(policy)
+                .map(|config| (RBAC.to_owned(), config))
+                .into_iter()
+                .collect(),
             ..Default::default()
         };
         // The objects of other routes than HTTPRoutes are forgotten: no hook is asked about them.
         let custom = match route.kind {
-            Kind::HttpRoute => self.extension_resources(&route.name, rule),
+            Kind::HttpRoute => self.extension_resources(route, rule),
             _ => Vec::new(),
         };
         let mut bytes: Bytes = message.encode_to_vec().into();
@@ -403,21 +446,35 @@ impl Translation<'_> {
             };
             bytes = self.ask(Hook::Route, bytes, context);
         }
-        self.clusters_of(&cluster, route, rule, &custom);
+        if !self.fails(route, rule) {
+            self.clusters_of(&cluster, route, rule, &custom);
+        }
         bytes
     }
 
-    /// Whether each backend needs a cluster of its own.
-    fn per_backend(&self, from: &ObjectName, rule: &HttpRouteRule) -> bool {
-        let unusable = |backend: &BackendObjectReference| {
-            !is_custom(backend) && self.world.endpoints(from, backend).unwrap_or_default().is_empty()
-        };
-        rule.backend_refs
-            .iter()
-            .any(|backend| unusable(&backend.object) || (!is_custom(&backend.object) && !backend.filters.is_empty()))
+    /// Whether a rule is answered with 500 and has no cluster: it has no backend that can be used, or mirrors to one of ours.
+    fn fails(&self, from: &ObjectKey, rule: &HttpRouteRule) -> bool {
+        let mirrors = rule.filters.iter().filter_map(|filter| filter.request_mirror.as_ref());
+        let weighted = rule.backend_refs.iter().filter(|backend| backend.weight > 0);
+        mirrors.into_iter().any(|mirror| is_custom(&mirror.backend_ref))
+            || weighted.into_iter().all(|backend| self.is_unusable(from, &backend.object))
     }
 
-    fn action(&self, cluster: &str, from: &ObjectName, rule: &HttpRouteRule) -> RouteAction {
+    fn is_unusable(&self, from: &ObjectKey, backend: &BackendObjectReference) -> bool {
+        match is_custom(backend) {
+            true => self.world.refuses(from, backend),
+            false => self.world.endpoints(&from.name, backend).unwrap_or_default().is_empty(),
+        }
+    }
+
+    /// Whether each backend needs a cluster of its own.
+    fn per_backend(&self, from: &ObjectKey, rule: &HttpRouteRule) -> bool {
+        rule.backend_refs.iter().filter(|backend| backend.weight > 0).any(|backend| {
+            self.is_unusable(from, &backend.object) || (!is_custom(&backend.object) && !backend.filters.is_empty())
+        })
+    }
+
+    fn action(&self, cluster: &str, from: &ObjectKey, rule: &HttpRouteRule) -> RouteAction {
         let mirrors = rule.filters.iter().enumerate().filter(|(_, filter)| filter.request_mirror.is_some());
         let request_mirror_policies = mirrors
             .map(|(at, _)| RequestMirrorPolicy { cluster: format!("{cluster}-mirror-{at}"), ..Default::default() })
@@ -432,12 +489,9 @@ impl Translation<'_> {
         let mut invalid = 0;
         let mut clusters = Vec::new();
         for (at, backend) in rule.backend_refs.iter().enumerate() {
-            if is_custom(&backend.object) {
-                continue;
-            }
-            if self.world.endpoints(from, &backend.object).unwrap_or_default().is_empty() {
+            if self.is_unusable(from, &backend.object) {
                 invalid += backend.weight;
-            } else {
+            } else if !is_custom(&backend.object) {
                 clusters.push(entry(format!("{cluster}/backend/{at}"), backend.weight));
             }
         }
@@ -451,10 +505,11 @@ impl Translation<'_> {
     }
 
     /// The objects that backends of a rule name, as JSON.
-    fn extension_resources(&self, from: &ObjectName, rule: &HttpRouteRule) -> Vec<ExtensionResource> {
-        let custom = rule.backend_refs.iter().map(|backend| &backend.object).filter(|backend| is_custom(backend));
+    fn extension_resources(&self, from: &ObjectKey, rule: &HttpRouteRule) -> Vec<ExtensionResource> {
+        let custom = rule.backend_refs.iter().map(|backend| &backend.object);
+        let custom = custom.filter(|backend| is_custom(backend) && !self.world.refuses(from, backend));
         let json = custom.map(|backend| {
-            let namespace = backend.namespace.as_deref().unwrap_or(&from.namespace);
+            let namespace = backend.namespace.as_deref().unwrap_or(&from.name.namespace);
             let object = json!({
                 "apiVersion": "gateway.tailscale.com/v1alpha1",
                 "kind": backend.kind,
@@ -472,7 +527,7 @@ impl Translation<'_> {
             .enumerate()
             .map(|(at, backend)| (format!("{name}/backend/{at}"), backend))
             .collect();
-        if self.per_backend(&from.name, rule) {
+        if self.per_backend(from, rule) {
             for setting in &settings {
                 self.add_cluster(setting.0.clone(), from, std::slice::from_ref(setting), Some(custom));
             }
@@ -602,8 +657,7 @@ struct Entry<'a> {
     rule: &'a HttpRouteRule,
     at: usize,
     place: i64,
-    exact: bool,
-    path: String,
+    path: HttpPathMatch,
     hostname: String,
 }
 

@@ -7,6 +7,7 @@
 //! * `# Standalone: yes`: it has its objects from files;
 //! * `# Hooks: VirtualHost Translation`: which it asks; `Translation` when it does not say;
 //! * `# Left out: routes`: what is not part of the last hook's call;
+//! * `# Policies: default/a=deny default/b=broken`: what policies come to on routes;
 //! * `# Xds: 127.0.0.1:18000`: where its Envoys reach our xDS; nowhere when it does not say;
 //! * `# Identity: system xds.example`: the namespace with the certificates by which they show whose they are, and the name in
 //!   our own; they need none when it does not say.
@@ -14,6 +15,7 @@
 use std::{fs, path::Path, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
+use prost::Message;
 use tailscale_gateway::{
     compile::{Compiler, Hosting, HostingIdentity, Settings, XdsAddress},
     extension::{Answer, Hook, Outcome, answer},
@@ -23,6 +25,7 @@ use tailscale_gateway::{
     source::FileWorld,
     store::Change,
 };
+use tailscale_gateway_proto::envoy_gateway::{PostTranslateModifyRequest, PostTranslateModifyResponse};
 
 use super::{
     envoy_gateway::{Configuration, Resources, Scheme, translate},
@@ -92,6 +95,13 @@ impl Case {
             };
             configuration.hooks = words.iter().map(hook).collect();
         }
+        let policies = words("# Policies:").unwrap_or_default();
+        let policy = |word: &String| {
+            let (route, says) = word.split_once('=').expect("NAMESPACE/NAME=WORD");
+            let (namespace, name) = route.split_once('/').expect("NAMESPACE/NAME");
+            (ObjectName::new(namespace, name), says.to_owned())
+        };
+        configuration.policies = policies.iter().map(policy).collect();
         let left_out = words("# Left out:").unwrap_or_default();
         configuration.routes_included = !left_out.iter().any(|word| word == "routes");
         let gateways = words("# Gateways:").unwrap_or_else(|| vec!["default/eg".to_owned()]);
@@ -170,9 +180,44 @@ impl Played {
     }
 }
 
+impl Played {
+    /// The request of the last hook.
+    pub fn last_request(&self, case: &Case) -> PostTranslateModifyRequest {
+        let mut asked = None;
+        self.asking(case, &mut |hook, request| {
+            if hook == Hook::Translate {
+                asked = Some(PostTranslateModifyRequest::decode(request.clone()).expect("the request is one"));
+            }
+            respond(hook, request, &Hosted::default())
+        });
+        asked.expect("the last hook is asked")
+    }
+}
+
+/// The response to a request of the last hook.
+pub fn translated(request: &PostTranslateModifyRequest, hosted: &Hosted) -> PostTranslateModifyResponse {
+    let response = respond(Hook::Translate, request.encode_to_vec().into(), hosted);
+    PostTranslateModifyResponse::decode(response).expect("the response is one")
+}
+
 /// The response to a request, which must not be an echo out of need.
 pub fn respond(hook: Hook, request: Bytes, hosted: &Hosted) -> Bytes {
     let Answer { edits, outcome, .. } = answer(hook, &request, hosted, &|| false).expect("the request is a message");
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
     edits.apply(request).concat().into()
+}
+
+/// What an Envoy Gateway with another extension server behind this one asks that, or this one if it is told so: about the
+/// response to its last hook's request.
+pub fn asked_again(request: Bytes, response: Bytes) -> Bytes {
+    let request = PostTranslateModifyRequest::decode(request).expect("the request is one");
+    let response = PostTranslateModifyResponse::decode(response).expect("the response is one");
+    let again = PostTranslateModifyRequest {
+        post_translate_context: request.post_translate_context,
+        clusters: response.clusters,
+        secrets: response.secrets,
+        listeners: response.listeners,
+        routes: response.routes,
+    };
+    again.encode_to_vec().into()
 }

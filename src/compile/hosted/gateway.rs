@@ -8,7 +8,11 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint},
 };
 use tailscale_gateway_proto::{
-    envoy::config::route::v3::{Route, route::Action, route_action::HostRewriteSpecifier},
+    envoy::config::route::v3::{
+        Route,
+        route::Action,
+        route_action::{HostRewriteSpecifier, UpgradeConfig},
+    },
     google::protobuf::BoolValue,
 };
 
@@ -120,7 +124,8 @@ fn row(gateway: &ObjectName, spec: &ListenerSpec, scoped: &ScopedEndpoint, prefi
     Some((place, InjectedRoute { prefix: prefix.into(), bytes: with_endpoints_host(&entry) }))
 }
 
-/// The route with the Host that its endpoint names: an endpoint may change without a change of the route.
+/// The route with the Host that its endpoint names: an endpoint may change without a change of the route. And with WebSockets,
+/// which our own listeners let through and an Envoy Gateway's routes do, each for itself.
 fn with_endpoints_host(entry: &RouteEntry) -> Bytes {
     let mut bytes = entry.bytes.clone();
     prost::encoding::decode_key(&mut bytes).expect("an entry is a field");
@@ -128,6 +133,7 @@ fn with_endpoints_host(entry: &RouteEntry) -> Bytes {
     let mut route = Route::decode(bytes).expect("an entry is an encoded route");
     if let Some(Action::Route(action)) = &mut route.action {
         action.host_rewrite_specifier = Some(HostRewriteSpecifier::AutoHostRewrite(BoolValue { value: true }));
+        action.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }];
     }
     let mut field = BytesMut::new();
     encode_key(ROUTES, WireType::LengthDelimited, &mut field);

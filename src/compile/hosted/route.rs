@@ -14,21 +14,21 @@ use tailscale_gateway_proto::envoy::config::route::v3::weighted_cluster::{Cluste
 use super::passing;
 use crate::{
     api::{
-        BackendObjectReference, GrpcRoute, HttpBackendRef, HttpRoute, HttpRouteFilter, ParentReference, TcpRoute,
-        TlsRoute, UdpRoute,
+        BackendObjectReference, GrpcRoute, HttpBackendRef, HttpRoute, HttpRouteFilter, ParentReference,
+        PassingRouteRule, TailscaleEndpoints, TailscaleService, TcpRoute, TlsRoute, UdpRoute,
     },
     compile::{
         OutputKey, World,
         backend::Resolver,
         filter::Filters,
         findings::Findings,
-        reference::referred,
+        reference::{permitted, referred},
         route::{BackendTarget, Backends, RouteContext},
         share,
     },
     model::{
-        ClusterName, Kind, ObjectKey, ObjectName, Reason, Traffic, foreign_backend_name, foreign_mirror_name,
-        foreign_part_name, foreign_rule_name, hosted_cluster_key,
+        ClusterName, Kind, ObjectKey, ObjectName, Reason, Traffic, foreign_backend_name, foreign_part_name,
+        foreign_rule_name, hosted_cluster_key,
     },
     snapshot::{HostedRoute, HostedRule, HostedShare},
 };
@@ -39,7 +39,11 @@ pub(in crate::compile) fn route(key: &ObjectKey, world: &mut World<'_>) -> Optio
     match key.kind {
         Kind::GrpcRoute => {
             let route = world.object::<GrpcRoute>(name)?;
-            let rules = route.spec.rules.iter().map(|rule| (&*rule.backend_refs, &*rule.filters));
+            let rules = route.spec.rules.iter().map(|rule| RequestRule {
+                backends: &rule.backend_refs,
+                filters: &rule.filters,
+                has_sessions: rule.session_persistence.is_some(),
+            });
             compile(key, &route.spec.parent_refs, Traffic::Grpc, world, |compiler| compiler.rules(rules))
         }
         Kind::TlsRoute => {
@@ -62,13 +66,24 @@ pub(in crate::compile) fn route(key: &ObjectKey, world: &mut World<'_>) -> Optio
         }
         _ => {
             let route = world.object::<HttpRoute>(name)?;
-            let rules = route.spec.rules.iter().map(|rule| (&*rule.backend_refs, &*rule.filters));
+            let rules = route.spec.rules.iter().map(|rule| RequestRule {
+                backends: &rule.backend_refs,
+                filters: &rule.filters,
+                has_sessions: rule.session_persistence.is_some(),
+            });
             compile(key, &route.spec.parent_refs, Traffic::Http, world, |compiler| compiler.rules(rules))
         }
     }
 }
 
-/// The rules and mirrors of a route, under the names of their clusters.
+/// What is looked at in a rule of an HTTPRoute or GRPCRoute.
+struct RequestRule<'r> {
+    backends: &'r [HttpBackendRef],
+    filters: &'r [HttpRouteFilter],
+    has_sessions: bool,
+}
+
+/// The rules of a route, under the names of their clusters.
 pub(super) type Rules = Vec<(Arc<str>, Arc<HostedRule>)>;
 
 fn compile(
@@ -79,7 +94,11 @@ fn compile(
     rules: impl FnOnce(&mut RouteCompiler<'_, '_>) -> Rules,
 ) -> Option<Arc<HostedRoute>> {
     let mut gateways = BTreeSet::new();
-    for parent in parents {
+    let mut listener_sets = Vec::new();
+    for (at, parent) in parents.iter().enumerate() {
+        if matches!(&*parent.kind, "ListenerSet" | "XListenerSet") {
+            listener_sets.push((at, parent));
+        }
         if Kind::find(&parent.group, &parent.kind) == Some(Kind::Gateway) {
             let gateway = referred(key, parent.namespace.as_deref(), &parent.name);
             if world.output(&OutputKey::Listeners(gateway.clone())).listeners().foreign {
@@ -88,7 +107,7 @@ fn compile(
         }
     }
     if gateways.is_empty() {
-        return None;
+        return only_by_listener_sets(key, parents, &listener_sets, world);
     }
     let gateways: Arc<[ObjectName]> = gateways.into_iter().collect();
     let mut compiler = RouteCompiler {
@@ -105,6 +124,53 @@ fn compile(
     }
     let problems = findings.into_problems();
     Some(Arc::new(HostedRoute { gateways, rules, problems }))
+}
+
+/// A route that no Gateway has by its name: ListenerSets are not read, so that it is not known whose Gateways' they are. Nothing
+/// unless it has backends of ours and no other parents.
+fn only_by_listener_sets(
+    key: &ObjectKey,
+    parents: &[ParentReference],
+    listener_sets: &[(usize, &ParentReference)],
+    world: &mut World<'_>,
+) -> Option<Arc<HostedRoute>> {
+    if listener_sets.is_empty() || listener_sets.len() < parents.len() || !has_ours(key, world) {
+        return None;
+    }
+    let mut findings = Findings::new(key);
+    for (at, parent) in listener_sets {
+        let message = format!(
+            "{} {}: which Gateway it belongs to is not read, so that requests for backends of {} go nowhere there; name a \
+             listener of the Gateway itself",
+            parent.kind,
+            referred(key, parent.namespace.as_deref(), &parent.name),
+            Kind::TailscaleEndpoints.group(),
+        );
+        findings.note(format!("spec.parentRefs[{at}]"), Reason::UnsupportedValue, message);
+    }
+    let (gateways, rules) = (Arc::from([]), Vec::new());
+    Some(Arc::new(HostedRoute { gateways, rules, problems: findings.into_problems() }))
+}
+
+/// Whether a route has backends of ours.
+fn has_ours(key: &ObjectKey, world: &mut World<'_>) -> bool {
+    let of_requests = |rule: &[HttpBackendRef]| rule.iter().any(|backend| is_ours(&backend.object));
+    let passing = |rules: &[PassingRouteRule]| {
+        rules.iter().flat_map(|rule| &rule.backend_refs).any(|backend| is_ours(&backend.object))
+    };
+    let name = &key.name;
+    let found = match key.kind {
+        Kind::GrpcRoute => world
+            .object::<GrpcRoute>(name)
+            .map(|route| route.spec.rules.iter().any(|rule| of_requests(&rule.backend_refs))),
+        Kind::TlsRoute => world.object::<TlsRoute>(name).map(|route| passing(&route.spec.passing.rules)),
+        Kind::TcpRoute => world.object::<TcpRoute>(name).map(|route| passing(&route.spec.passing.rules)),
+        Kind::UdpRoute => world.object::<UdpRoute>(name).map(|route| passing(&route.spec.passing.rules)),
+        _ => world
+            .object::<HttpRoute>(name)
+            .map(|route| route.spec.rules.iter().any(|rule| of_requests(&rule.backend_refs))),
+    };
+    found.unwrap_or_default()
 }
 
 /// Whether a reference is for us to resolve.
@@ -125,15 +191,21 @@ struct Part {
     /// Without any, its share is answered 500.
     targets: Vec<BackendTarget>,
     filters: Filters,
+    /// An Envoy Gateway does not take the reference.
+    refused: bool,
 }
 
 impl RouteCompiler<'_, '_> {
-    /// The rules and mirrors of a route of requests: backends and filters of each.
-    fn rules<'r>(&mut self, rules: impl Iterator<Item = (&'r [HttpBackendRef], &'r [HttpRouteFilter])>) -> Rules {
+    /// The rules of a route of requests.
+    fn rules<'r>(&mut self, rules: impl Iterator<Item = RequestRule<'r>>) -> Rules {
         let mut made = Rules::new();
-        for (place, (backends, filters)) in rules.enumerate() {
-            made.extend(self.rule(place, backends));
-            made.extend(self.mirrors(place, filters));
+        for (place, rule) in rules.enumerate() {
+            let hosted = self.rule(place, rule.backends);
+            if let Some((_, hosted)) = hosted.as_ref().filter(|_| rule.has_sessions) {
+                self.note_sessions(place, hosted);
+            }
+            made.extend(hosted);
+            self.note_mirrors(place, rule.filters);
         }
         made
     }
@@ -191,7 +263,9 @@ impl RouteCompiler<'_, '_> {
             Filters::compile(&backend.filters, &filters_field, &context, &mut self.backends, &mut self.findings);
         let mut targets = self.resolve(&backend.object, field);
         let filters = filters.filter(|filters| {
-            let Some(name) = filters.only_for_whole_rules().next() else { return true };
+            // Its listeners have Envoy's CORS filter when rules of its own need it.
+            let cors = filters.cors.is_some().then_some("CORS");
+            let Some(name) = filters.only_for_whole_rules().chain(cors).next() else { return true };
             let message = format!(
                 "a {name} filter can not be applied to one backend here; its share is answered 500: move the filter to the rule"
             );
@@ -201,7 +275,22 @@ impl RouteCompiler<'_, '_> {
         if filters.is_none() {
             targets.clear();
         }
-        Part { place, weight: backend.weight, targets, filters: filters.unwrap_or_default() }
+        let refused = self.is_refused(&backend.object);
+        Part { place, weight: backend.weight, targets, filters: filters.unwrap_or_default(), refused }
+    }
+
+    /// Whether an Envoy Gateway does not take a reference to a backend of ours: when there is no such object, or it is another
+    /// namespace's that has not granted it. What is in the object it does not read.
+    fn is_refused(&mut self, backend: &BackendObjectReference) -> bool {
+        let key = self.backends.key;
+        let Some(kind) = Kind::find(&backend.group, &backend.kind) else { return true };
+        let to = ObjectKey::new(kind, referred(key, backend.namespace.as_deref(), &backend.name));
+        let world = &mut *self.backends.world;
+        let exists = match kind {
+            Kind::TailscaleService => world.object::<TailscaleService>(&to.name).is_some(),
+            _ => world.object::<TailscaleEndpoints>(&to.name).is_some(),
+        };
+        !exists || !permitted(key, &to, world)
     }
 
     pub(super) fn resolve(&mut self, backend: &BackendObjectReference, field: &str) -> Vec<BackendTarget> {
@@ -234,6 +323,7 @@ impl RouteCompiler<'_, '_> {
                 cluster: target.map(|target| self.key_of(target)),
                 weight,
                 filters: rest.encode_to_vec().into(),
+                refused: part.refused,
             }
         };
         match part.targets.as_slice() {
@@ -255,29 +345,28 @@ impl RouteCompiler<'_, '_> {
         hosted_cluster_key(cluster, self.backends.traffic).into()
     }
 
-    /// The mirrors of a rule that lead to backends of ours, each under the name of its cluster.
-    fn mirrors(&mut self, place: usize, filters: &[HttpRouteFilter]) -> Rules {
-        let mut mirrors = Rules::new();
-        for (at, filter) in filters.iter().enumerate() {
-            let Some(mirror) = filter.request_mirror.as_ref().filter(|mirror| is_ours(&mirror.backend_ref)) else {
-                continue;
-            };
-            let field = format!("spec.rules[{place}].filters[{at}].requestMirror.backendRef");
-            // Of several clusters the first one: a copy goes to a single destination (HTTPRequestMirrorFilter.backendRef).
-            let Some(target) = self.resolve(&mirror.backend_ref, &field).into_iter().next() else { continue };
-            let rule = HostedRule {
-                route: self.backends.key.clone(),
-                gateways: Arc::clone(self.gateways),
-                alone: Some(self.key_of(&target)),
-                mixture: None,
-                shares: Vec::new(),
-                others: 0,
-                factor: 1,
-                auto_host: true,
-            };
-            let name = foreign_mirror_name(&foreign_rule_name(self.backends.key, place), at);
-            mirrors.push((name.into(), Arc::new(rule)));
+    /// Among several clusters an Envoy chooses before it looks for the session, which is kept within a cluster only.
+    fn note_sessions(&mut self, place: usize, rule: &HostedRule) {
+        let clusters = rule.shares.len() + usize::from(rule.others > 0);
+        if rule.alone.is_none() && clusters > 1 {
+            let message = "requests of a session are shared among the backends like any others, since each backend of \
+                           gateway.tailscale.com is a cluster of its own; sessions are kept where such a backend is the only one";
+            self.findings.note(format!("spec.rules[{place}].sessionPersistence"), Reason::UnsupportedValue, message);
         }
-        mirrors
+    }
+
+    /// An Envoy Gateway knows no backends of other groups in mirrors.
+    fn note_mirrors(&mut self, place: usize, filters: &[HttpRouteFilter]) {
+        for (at, filter) in filters.iter().enumerate() {
+            if let Some(mirror) = filter.request_mirror.as_ref().filter(|mirror| is_ours(&mirror.backend_ref)) {
+                let message = format!(
+                    "an Envoy Gateway does not mirror to a {}, and answers all requests of this rule with 500; mirror to a \
+                     Service or a Backend of its own, or remove the filter",
+                    mirror.backend_ref.kind
+                );
+                let field = format!("spec.rules[{place}].filters[{at}].requestMirror.backendRef");
+                self.findings.note(field, Reason::UnsupportedValue, message);
+            }
+        }
     }
 }

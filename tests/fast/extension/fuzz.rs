@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tailscale_gateway::extension::Hook;
 
 use crate::support::{
-    extension_cases::{cases, respond},
+    extension_cases::{asked_again, cases, respond},
     extension_fuzz::fuzz_extension,
     tools::repository,
 };
@@ -16,6 +16,9 @@ use crate::support::{
 fn folder() -> PathBuf {
     repository().join("fuzz/corpus/extension")
 }
+
+/// The cases whose answers are asked about again.
+const AGAIN: [&str; 2] = ["api-routes", "custom-backends"];
 
 /// The requests of a played Envoy Gateway that asks everything, by the name of their file: of each hook the first one that is
 /// about something of ours, and all of the last hook's.
@@ -35,6 +38,10 @@ fn requests() -> BTreeMap<String, Vec<u8>> {
                 Hook::Translate => scheme.clone(),
                 _ => format!("hook-{}", hook.label().to_ascii_lowercase()),
             };
+            if hook == Hook::Translate && AGAIN.contains(&&*scheme) {
+                let again = asked_again(request, response.clone());
+                all.entry(format!("{scheme}-again")).or_insert([&file[..1], &*again].concat());
+            }
             all.entry(name).or_insert(file);
             response
         });

@@ -2,18 +2,19 @@
 //!
 //! `make generate` writes the outputs anew; read what it changed. The same files go to a real Envoy in `tests/e2e/extension.rs`.
 
-use std::{env, fmt::Write as _, fs};
+use std::{collections::BTreeMap, env, fmt::Write as _, fs};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tailscale_gateway::{
     dump,
+    extension::Hook,
     snapshot::{Hosted, TypeUrl},
 };
 
 use crate::support::{
     envoy_gateway::{Resources, difference, lists, name_of},
-    extension_cases::{Case, Played, cases},
+    extension_cases::{Case, Played, asked_again, cases, respond},
 };
 
 #[test]
@@ -54,7 +55,7 @@ fn a_hook_that_is_asked_about_what_another_has_done_does_it_once() {
         let played = case.play();
         let mut twice = Case::of(&case.input);
         twice.configuration = case.configuration.clone();
-        twice.configuration.hooks = tailscale_gateway::extension::Hook::ALL.into();
+        twice.configuration.hooks = Hook::ALL.into();
         let once = configuration(&case, &played);
         let again = configuration(&twice, &played);
         for ((list, _, once), (_, _, again)) in lists(&once).into_iter().zip(lists(&again)) {
@@ -68,6 +69,33 @@ fn a_hook_that_is_asked_about_what_another_has_done_does_it_once() {
                 let type_url = lists(&Resources::default()).into_iter().find(|(known, ..)| *known == list).unwrap().1;
                 assert_eq!(json(once, type_url), json(again, type_url), "{list} of {}", case.name);
             }
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_asked_about_again_stays_as_it_is() {
+    for case in cases() {
+        let played = case.play();
+        let hosted = played.hosted();
+        let once = played.configuration(&case, &hosted);
+        let again = played.asking(&case, &mut |hook, request| {
+            let response = respond(hook, request.clone(), &hosted);
+            match hook {
+                Hook::Translate => respond(hook, asked_again(request, response), &hosted),
+                _ => response,
+            }
+        });
+        for ((list, type_url, once), (_, _, again)) in lists(&once).into_iter().zip(lists(&again)) {
+            // What is ours is put behind the rest anew.
+            let by_name = |list: &[Bytes]| {
+                let json =
+                    |resource: &Bytes| dump::to_json(type_url, resource).unwrap_or_else(|_| json!(resource.to_vec()));
+                let named = list.iter().map(|resource| (name_of(resource), json(resource)));
+                named.collect::<BTreeMap<_, _>>()
+            };
+            assert_eq!(once.len(), again.len(), "{list} of {}", case.name);
+            assert_eq!(by_name(once), by_name(again), "{list} of {}", case.name);
         }
     }
 }

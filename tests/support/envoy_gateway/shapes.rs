@@ -16,10 +16,15 @@ use tailscale_gateway_proto::{
                 socket_address::PortSpecifier, transport_socket,
             },
             listener::v3::{Filter, FilterChain, FilterChainMatch, filter},
+            rbac::v3::Rbac as Rules,
+            route::v3::DirectResponseAction,
         },
         extensions::{
             filters::{
-                http::router::v3::Router,
+                http::{
+                    rbac::v3::{Rbac, RbacPerRoute},
+                    router::v3::Router,
+                },
                 network::http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter, Rds, http_connection_manager::RouteSpecifier, http_filter,
                 },
@@ -89,7 +94,38 @@ pub(super) fn any<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec().into() }
 }
 
-pub(super) fn chain(listener: &IrListener<'_>, table: &str) -> FilterChain {
+/// The filter that authorization is left to.
+pub(super) const RBAC: &str = "envoy.filters.http.rbac";
+
+/// What a SecurityPolicy comes to on a route, which lets nobody or everybody in.
+pub(super) fn policy(says: &str) -> Option<Any> {
+    // What allows those that are listed, and lists nobody.
+    let deny = Rules::default();
+    let rules = match says {
+        "deny" => Some(deny),
+        "allow" => None,
+        "broken" => return None,
+        other => panic!("{other} is no policy"),
+    };
+    Some(any(&RbacPerRoute { rbac: Some(Rbac { rules, ..Default::default() }) }))
+}
+
+/// An answer without a word.
+pub(super) fn direct_response(status: u32) -> DirectResponseAction {
+    DirectResponseAction { status, ..Default::default() }
+}
+
+fn filter_of<M: Message + Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(config))),
+        ..Default::default()
+    }
+}
+
+pub(super) fn chain(listener: &IrListener<'_>, table: &str, authorizes: bool) -> FilterChain {
+    let router = Router { suppress_envoy_headers: true, ..Default::default() };
+    let rbac = authorizes.then(|| filter_of(RBAC, &Rbac::default()));
     let https = listener.certificate.is_some();
     let manager = HttpConnectionManager {
         stat_prefix: format!("{}-{}", if https { "https" } else { "http" }, listener.port),
@@ -97,14 +133,7 @@ pub(super) fn chain(listener: &IrListener<'_>, table: &str) -> FilterChain {
             config_source: ads(Some(Duration::default())),
             route_config_name: table.to_owned(),
         })),
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(any(&Router {
-                suppress_envoy_headers: true,
-                ..Default::default()
-            }))),
-            ..Default::default()
-        }],
+        http_filters: rbac.into_iter().chain([filter_of("envoy.filters.http.router", &router)]).collect(),
         merge_slashes: true,
         normalize_path: Some(BoolValue { value: true }),
         ..Default::default()
