@@ -249,7 +249,7 @@ async fn programmed_follows_what_the_envoy_says(cluster: &Cluster, envoy: &Envoy
     wait_until_programmed(cluster, &generation).await;
 
     // Somebody else has its port.
-    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
     let generation = apply_listeners(cluster, port, Some(taken.local_addr().expect("it is bound").port())).await;
     let gateway = wait_for(cluster, "gateway", "web", "/conditions", ("Programmed", "False/Invalid")).await;
     let conditions = gateway["status"]["conditions"].as_array().expect("a list").iter();
@@ -628,7 +628,7 @@ async fn a_replica_that_may_not_read_a_kind_yet_takes_nothing_away_and_goes_on_w
     let kubeconfig = cluster.service_account_kubeconfig("default", "operator").await;
     let first = Gateway::start_in_cluster(&kubeconfig, &["--replica", "first"]).await;
     let relay = Relay::start(first.xds()).await;
-    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address, &envoy_admin)).await;
+    let envoy = Envoy::start(Version::Latest, &bootstrap_at(relay.address(), &envoy_admin)).await;
     envoy.ready().await;
     let asked = async || client::get(listener.address(), "/").send().await.echo().backend;
     assert_eq!(asked().await, "blue");
