@@ -22,10 +22,7 @@ use super::{
     splice::{Edits, Field, Malformed, Wire, delimited, fields, last, text},
     virtual_host::{Place, Places, is_ours},
 };
-use crate::{
-    model::rule_cluster_of,
-    snapshot::{HostedGateway, HostedListener},
-};
+use crate::{model::rule_cluster_of, snapshot::HostedListener};
 
 /// `Route.route`, `.metadata`, `.direct_response` and `.typed_per_filter_config`.
 const ACTION: u32 = 2;
@@ -153,21 +150,16 @@ pub(super) struct Policies<'h, 'a> {
     clusters: Option<&'h [Field]>,
     /// The rules that have clusters, once that was asked.
     rules: Option<HashSet<&'a str, RandomState>>,
-    /// What the routes of each listener have, once it was asked for.
-    listeners: Option<Listeners<'a>>,
-}
-
-/// By listener, and for listeners without a route by Gateway and port: these share their filters.
-#[derive(Default)]
-struct Listeners<'a> {
-    own: HashMap<*const HostedListener, Common<'a>, RandomState>,
-    of_port: HashMap<(*const HostedGateway, u16), Common<'a>, RandomState>,
+    /// The virtual hosts of hosted Gateways, once any listener was asked for.
+    placed: Option<Vec<(Field, Place<'a>)>>,
+    /// Those of the listeners that were asked for.
+    listeners: HashMap<*const HostedListener, Policy<'a>, RandomState>,
 }
 
 impl<'h, 'a> Policies<'h, 'a> {
     /// Those in a call with these virtual hosts and clusters.
     pub(super) fn new(hosts: &'h dyn Fn() -> Vec<Field>, clusters: Option<&'h [Field]>) -> Self {
-        Self { hosts, clusters, rules: None, listeners: None }
+        Self { hosts, clusters, rules: None, placed: None, listeners: HashMap::default() }
     }
 
     /// Those of a route.
@@ -215,26 +207,36 @@ impl<'h, 'a> Policies<'h, 'a> {
         rules.contains(rule)
     }
 
-    /// Those of a route of ours that no other one would have taken the requests of.
+    /// Those of a route of ours that no other one would have taken the requests of: what all routes of its listener have. A
+    /// listener without any has its filters in common with others of its port.
     pub(super) fn of_listener(&mut self, editor: &Editor<'a>, place: &Place<'a>) -> Result<Policy<'a>, Stopped> {
-        if self.listeners.is_none() {
-            let listeners = self.look_at_all(editor)?;
-            self.listeners = Some(listeners);
+        let key = ptr::from_ref(place.listener);
+        if let Some(known) = self.listeners.get(&key) {
+            return Ok(known.clone());
         }
-        let listeners = self.listeners.as_ref().expect("it was made just now");
-        let of_port = || listeners.of_port.get(&(ptr::from_ref(place.gateway), place.listener.port));
-        let own = listeners.own.get(&ptr::from_ref(place.listener));
-        let common = own.or_else(|| of_port().filter(|_| !place.listener.https));
-        Ok(common.map(Common::policy).unwrap_or_default())
+        let own = |other: &Place<'_>| ptr::eq(other.listener, place.listener);
+        let of_port = |other: &Place<'_>| {
+            ptr::eq(other.gateway, place.gateway) && !other.listener.https && other.listener.port == place.listener.port
+        };
+        let common = match self.common(editor, own)? {
+            None if !place.listener.https => self.common(editor, of_port)?,
+            common => common,
+        };
+        let policy = common.as_ref().map(Common::policy).unwrap_or_default();
+        self.listeners.insert(key, policy.clone());
+        Ok(policy)
     }
 
-    fn look_at_all(&mut self, editor: &Editor<'a>) -> Result<Listeners<'a>, Stopped> {
+    /// What the routes of some listeners have in common; nothing when there are none.
+    fn common(
+        &mut self,
+        editor: &Editor<'a>,
+        is_one: impl Fn(&Place<'a>) -> bool,
+    ) -> Result<Option<Common<'a>>, Stopped> {
         let bytes = editor.bytes;
-        let mut listeners = Listeners::default();
-        let mut places = Places::default();
-        for host in (self.hosts)() {
+        let mut common: Option<Common<'a>> = None;
+        for host in self.hosts_of(editor, is_one)? {
             editor.go_on()?;
-            let Some(place) = places.of_host(editor, &host)? else { continue };
             for route in fields(bytes, host.range()) {
                 let route = route?;
                 // Those of an Envoy Gateway say from what they were made; others' do not know of its policies.
@@ -242,14 +244,28 @@ impl<'h, 'a> Policies<'h, 'a> {
                     continue;
                 }
                 let policy = self.of_route(bytes, &route)?;
-                if !place.listener.https {
-                    let key = (ptr::from_ref(place.gateway), place.listener.port);
-                    listeners.of_port.entry(key).or_default().add(&policy);
+                let common = common.get_or_insert_default();
+                common.add(&policy);
+                if common.is_nothing() {
+                    return Ok(Some(Common::default()));
                 }
-                listeners.own.entry(ptr::from_ref(place.listener)).or_default().add(&policy);
             }
         }
-        Ok(listeners)
+        Ok(common)
+    }
+
+    /// The virtual hosts of some listeners.
+    fn hosts_of(&mut self, editor: &Editor<'a>, is_one: impl Fn(&Place<'a>) -> bool) -> Result<Vec<Field>, Stopped> {
+        if self.placed.is_none() {
+            let (mut places, mut placed) = (Places::default(), Vec::new());
+            for host in (self.hosts)() {
+                editor.go_on()?;
+                placed.extend(places.of_host(editor, &host)?.map(|place| (host, place)));
+            }
+            self.placed = Some(placed);
+        }
+        let placed = self.placed.iter().flatten();
+        Ok(placed.filter(|(_, place)| is_one(place)).map(|(host, _)| *host).collect())
     }
 }
 
@@ -299,6 +315,13 @@ impl<'a> Common<'a> {
         let needed = |concern| matches!(concern, Concern::Security | Concern::Extension);
         first.filters.retain(|filter| needed(filter.0) || policy.filters.contains(filter));
         first.limits.retain(|limit| policy.limits.contains(limit));
+    }
+
+    /// Whether nothing is in common, whatever else there is.
+    fn is_nothing(&self) -> bool {
+        let Some(first) = &self.first else { return false };
+        let shared = first.filters.iter().any(|(concern, ..)| *concern == Concern::Traffic) || !first.limits.is_empty();
+        self.security.none && self.extension.none && !shared
     }
 
     fn policy(&self) -> Policy<'a> {
