@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// Pieces below this many bytes are copied together when segments are joined. So whatever is joined from many small parts
 /// comes in pieces of a size that is worth a frame of its own, and a change copies no more than a few pieces.
-const PIECE: usize = 8 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// A part of a large resource's message: some whole fields of it, encoded. A copy shares its memory.
 ///
