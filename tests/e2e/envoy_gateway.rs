@@ -20,6 +20,7 @@ use crate::{
         alone::alone,
         backend::Backend,
         client::{self, Response},
+        datagrams::exchange,
         envoy::Version,
         gateway::Gateway,
         load::Load,
@@ -578,20 +579,7 @@ fn connections_datagrams_and_grpc_requests_arrive_at_endpoints_of_ours() {
         assert_eq!(until_answered("an answer through TCP", &through, answered).await.echo().backend, "chat");
         let passed = client::get(at(8443), "/").tls(&authority, "localhost");
         assert_eq!(until_answered("an answer through TLS", &passed, answered).await.echo().backend, "tls");
-        let client = UdpSocket::bind("127.0.0.1:0").await.expect("there is a free port");
-        // A datagram may be lost before the listener is there.
-        let (question, from) = until("a datagram to arrive", async || {
-            client.send_to(b"question", at(9053)).await.map_err(|error| error.to_string())?;
-            let mut buffer = [0; 64];
-            let (len, from) = datagrams.try_recv_from(&mut buffer).map_err(|error| error.to_string())?;
-            Ok((buffer[..len].to_vec(), from))
-        })
-        .await;
-        assert_eq!(question, b"question");
-        datagrams.send_to(b"answer", from).await.expect("it is sent");
-        let mut buffer = [0; 64];
-        let (len, from) = client.recv_from(&mut buffer).await.expect("it arrives");
-        assert_eq!((&buffer[..len], from), (&b"answer"[..], at(9053)));
+        exchange(&datagrams, at(9053)).await;
     });
 }
 

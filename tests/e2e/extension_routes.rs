@@ -19,13 +19,13 @@ use crate::{
     support::{
         backend::Backend,
         client,
+        datagrams::exchange,
         envoy::{Envoy, Version},
         extension_cases::Case,
         gateway,
         ports::Port,
         tls::Authority,
         tools::stdout,
-        wait::until,
     },
 };
 
@@ -191,18 +191,5 @@ async fn connections_datagrams_and_grpc_requests_of_an_envoy_gateways_routes_arr
     // Three quarters of 400, give or take what chance does once in a million times.
     assert!((255..=345).contains(&counts["two"]), "{counts:?}");
 
-    let client = UdpSocket::bind("127.0.0.1:0").await.expect("there is a free port");
-    // A datagram may be lost before the listener is there.
-    let (question, from) = until("a datagram to arrive", async || {
-        client.send_to(b"question", at(9053)).await.map_err(|error| error.to_string())?;
-        let mut buffer = [0; 64];
-        let (len, from) = datagrams.try_recv_from(&mut buffer).map_err(|error| error.to_string())?;
-        Ok((buffer[..len].to_vec(), from))
-    })
-    .await;
-    assert_eq!(question, b"question");
-    datagrams.send_to(b"answer", from).await.expect("it is sent");
-    let mut buffer = [0; 64];
-    let (len, from) = client.recv_from(&mut buffer).await.expect("it arrives");
-    assert_eq!((&buffer[..len], from), (&b"answer"[..], at(9053)));
+    exchange(&datagrams, at(9053)).await;
 }

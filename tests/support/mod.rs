@@ -10,6 +10,7 @@ pub mod backend;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod datagrams;
 pub mod envoy;
 pub mod envoy_gateway;
 pub mod extension_cases;
