@@ -9,6 +9,7 @@ use super::{
     hooks::{Editor, Gateways, Stopped},
     route::made_from,
     splice::{Edits, Field, Malformed, delimited, fields, last, text},
+    translate::Named,
 };
 use crate::{
     model::{Kind, ObjectName, backend_of_rule_cluster},
@@ -77,27 +78,22 @@ impl Injection {
 
 /// Edits the cluster of a call that is about one. Clusters that would have to be added are added at the end of the translation.
 pub(super) fn edit_single(editor: &mut Editor<'_>, cluster: &Field) -> Result<(), Stopped> {
-    edit(editor, cluster, &Gateways::new(), &mut Injection::default())
+    edit(editor, &Named::new(editor.bytes, *cluster)?, &Gateways::new(), &mut Injection::default())
 }
 
 /// Edits a cluster, if it belongs to one of our rules, and notes clusters for parts of the rule.
 pub(super) fn edit<'a>(
     editor: &mut Editor<'a>,
-    cluster: &Field,
+    cluster: &Named<'a>,
     of_call: &Gateways<'a>,
     injection: &mut Injection,
 ) -> Result<(), Stopped> {
     let (bytes, hosted) = (editor.bytes, editor.hosted);
-    // Most clusters are none of ours, which their names say, and the name comes first.
-    let mut all = fields(bytes, cluster.range());
-    let name = loop {
-        match all.next().transpose()? {
-            Some(field) if field.is(NAME) => break text(bytes, &field),
-            Some(_) => {}
-            None => return Ok(()),
-        }
-    };
-    let Some(name) = name else { return Ok(()) };
+    // Most clusters are none of ours, which their names say.
+    if !editor.rules.may_begin(cluster.name) {
+        return Ok(());
+    }
+    let (name, cluster) = (cluster.text(), &cluster.field);
     let Some((rule, place)) = rule_of(hosted, name) else { return Ok(()) };
     let mut metadata = None;
     for field in fields(bytes, cluster.range()) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{
     cluster,
+    likely::Likely,
     route::edit_route,
     splice::{Edits, Field, Malformed, fields},
     translate, virtual_host,
@@ -96,11 +97,16 @@ pub enum Outcome {
 /// # Errors
 /// The request itself is not a protobuf message, so that there is nothing to send back.
 pub fn answer(hook: Hook, request: &[u8], hosted: &Hosted, stop: &dyn Fn() -> bool) -> Result<Answer, Malformed> {
-    let edits = reply(hook, request)?;
     if hosted.is_empty() || matches!(hook, Hook::HttpListener | Hook::Endpoints) {
+        let edits = reply(hook, request)?;
         return Ok(Answer { edits, outcome: Outcome::Done { changed: 0 }, gateways: Vec::new() });
     }
-    let mut editor = Editor { bytes: request, hosted, stop, edits, changed: 0, gateways: Vec::new() };
+    // A translation is large: it is gone through once for both, and most of it is none of ours.
+    let (edits, rules) = match hook {
+        Hook::Translate => (Edits::default(), Likely::of(hosted.rule_clusters())),
+        _ => (reply(hook, request)?, Likely::any()),
+    };
+    let mut editor = Editor { bytes: request, hosted, rules, stop, edits, changed: 0, gateways: Vec::new() };
     let done = match hook {
         Hook::Translate => translate::translate(&mut editor),
         _ => single(hook, &mut editor),
@@ -137,15 +143,20 @@ pub fn echo(hook: Hook, request: &[u8]) -> Result<Edits, Malformed> {
 fn reply(hook: Hook, request: &[u8]) -> Result<Edits, Malformed> {
     let mut edits = Edits::default();
     for field in fields(request, 0..request.len()) {
-        let field = field?;
-        match (hook, field.number) {
-            (Hook::Translate, number @ 2..=5) if field.is(number) => edits.renumber(&field, number as u8 - 1),
-            (Hook::Translate, _) => edits.remove(&field),
-            (_, 1) => {}
-            _ => edits.remove(&field),
-        }
+        take_over(hook, &field?, &mut edits);
     }
     Ok(edits)
+}
+
+/// Makes a field of the response out of one of the request, or leaves it out.
+#[inline]
+pub(super) fn take_over(hook: Hook, field: &Field, edits: &mut Edits) {
+    match (hook, field.number) {
+        (Hook::Translate, number @ 2..=5) if field.is(number) => edits.renumber(field, number as u8 - 1),
+        (Hook::Translate, _) => edits.remove(field),
+        (_, 1) => {}
+        _ => edits.remove(field),
+    }
 }
 
 /// A hook for one object, which is field 1 of both messages. One that comes in several parts, as protobuf allows, is left alone.
@@ -170,6 +181,8 @@ pub(super) struct Editor<'a> {
     /// The request.
     pub(super) bytes: &'a [u8],
     pub(super) hosted: &'a Hosted,
+    /// What the clusters of rules are called.
+    pub(super) rules: Likely,
     stop: &'a dyn Fn() -> bool,
     pub(super) edits: Edits,
     /// How many resources were changed or added.

@@ -8,6 +8,7 @@
 mod calls;
 mod cluster;
 pub mod hooks;
+mod likely;
 mod metadata;
 mod policy;
 pub mod revisions;

@@ -20,9 +20,13 @@ use super::{
     hooks::{Editor, Stopped},
     route,
     splice::{Edits, Field, Malformed, Wire, delimited, fields, last, text},
+    translate::Named,
     virtual_host::{Place, Places, is_ours},
 };
-use crate::{model::rule_cluster_of, snapshot::HostedListener};
+use crate::{
+    model::{is_shared_backend_cluster, rule_cluster_of},
+    snapshot::HostedListener,
+};
 
 /// `Route.route`, `.metadata`, `.direct_response` and `.typed_per_filter_config`.
 const ACTION: u32 = 2;
@@ -147,9 +151,9 @@ pub(super) struct Policies<'h, 'a> {
     /// The virtual hosts of the call.
     hosts: &'h dyn Fn() -> Vec<Field>,
     /// The clusters that came with it; nothing when it is about something else.
-    clusters: Option<&'h [Field]>,
-    /// The rules that have clusters, once that was asked.
-    rules: Option<HashSet<&'a str, RandomState>>,
+    clusters: Option<&'h [Named<'a>]>,
+    /// The rules that have clusters, once that was asked; nothing in it where they share some.
+    rules: Option<Option<HashSet<&'a str, RandomState>>>,
     /// The virtual hosts of hosted Gateways, once any listener was asked for.
     placed: Option<Vec<(Field, Place<'a>)>>,
     /// Those of the listeners that were asked for.
@@ -158,7 +162,7 @@ pub(super) struct Policies<'h, 'a> {
 
 impl<'h, 'a> Policies<'h, 'a> {
     /// Those in a call with these virtual hosts and clusters.
-    pub(super) fn new(hosts: &'h dyn Fn() -> Vec<Field>, clusters: Option<&'h [Field]>) -> Self {
+    pub(super) fn new(hosts: &'h dyn Fn() -> Vec<Field>, clusters: Option<&'h [Named<'a>]>) -> Self {
         Self { hosts, clusters, rules: None, placed: None, listeners: HashMap::default() }
     }
 
@@ -189,22 +193,21 @@ impl<'h, 'a> Policies<'h, 'a> {
         }
         // A map has no order.
         policy.filters.sort_unstable_by_key(|(_, name, _)| *name);
-        policy.broken = answers.filter(|_| name.is_none_or(|rule| self.has_cluster(bytes, rule)));
+        policy.broken = answers.filter(|_| name.is_none_or(|rule| self.has_cluster(rule)));
         Ok(policy)
     }
 
     /// Whether a rule has a cluster. A rule without any usable backend has none, and is answered with 500 too; where a policy is
-    /// broken the cluster is there, and nobody gets to it.
-    fn has_cluster(&mut self, bytes: &'a [u8], rule: &str) -> bool {
+    /// broken the cluster is there, and nobody gets to it. Where rules share clusters it is not known whether it has one, and
+    /// better thought that nobody is to get there.
+    fn has_cluster(&mut self, rule: &str) -> bool {
         let Some(clusters) = self.clusters else { return true };
-        let rules = self.rules.get_or_insert_with(|| {
-            let name = |cluster: &Field| {
-                let name = fields(bytes, cluster.range()).find_map(|field| field.ok().filter(|field| field.is(1)))?;
-                text(bytes, &name).and_then(rule_cluster_of)
-            };
-            clusters.iter().filter_map(name).collect()
+        let names = || clusters.iter().map(Named::text);
+        let rules = self.rules.get_or_insert_with(|| match names().any(is_shared_backend_cluster) {
+            true => None,
+            false => Some(names().filter_map(rule_cluster_of).collect()),
         });
-        rules.contains(rule)
+        rules.as_ref().is_none_or(|rules| rules.contains(rule))
     }
 
     /// Those of a route of ours that no other one would have taken the requests of: what all routes of its listener have. A

@@ -49,7 +49,9 @@ pub(super) fn edit_route(editor: &mut Editor<'_>, route: &Field) -> Result<(), S
                 action = Some(field);
             }
             METADATA => metadata = Some(field),
-            NAME => cluster = text(bytes, &field).and_then(rule_cluster_of),
+            NAME if editor.rules.may_begin(&bytes[field.range()]) => {
+                cluster = text(bytes, &field).and_then(rule_cluster_of);
+            }
             _ => {}
         }
     }

@@ -54,11 +54,13 @@ pub struct Field {
 
 impl Field {
     /// Where its value stands.
+    #[inline]
     pub fn range(&self) -> Range<usize> {
         self.value..self.end
     }
 
     /// Whether it is the one with this number, and delimited.
+    #[inline]
     pub fn is(&self, number: u32) -> bool {
         self.number == number && self.wire == Wire::Delimited
     }
@@ -81,6 +83,7 @@ pub struct Fields<'a> {
 }
 
 /// The fields of the message that stands in a part of `bytes`. Places of fields are counted from the beginning of `bytes`.
+#[inline]
 pub fn fields(bytes: &[u8], message: Range<usize>) -> Fields<'_> {
     Fields { bytes, at: message.start, end: message.end }
 }
@@ -88,9 +91,14 @@ pub fn fields(bytes: &[u8], message: Range<usize>) -> Fields<'_> {
 impl Iterator for Fields<'_> {
     type Item = Result<Field, Malformed>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.at >= self.end {
             return None;
+        }
+        if let Some(field) = short(self.bytes, self.at, self.end) {
+            self.at = field.end;
+            return Some(Ok(field));
         }
         let field = field(self.bytes, self.at, self.end, 0);
         self.at = field.as_ref().map_or(self.end, |field| field.end);
@@ -112,11 +120,31 @@ pub fn last(bytes: &[u8], message: Range<usize>, number: u32) -> Option<Field> {
 }
 
 /// The text of a field, if it is one.
+#[inline]
 pub fn text<'a>(bytes: &'a [u8], field: &Field) -> Option<&'a str> {
     std::str::from_utf8(bytes.get(field.range())?).ok()
 }
 
-#[inline]
+/// The field that stands at `start`, if it is delimited, and its tag and length have no more than two bytes: as nearly all that
+/// are gone through.
+#[inline(always)]
+fn short(bytes: &[u8], start: usize, end: usize) -> Option<Field> {
+    let head = bytes.get(start..end)?.first_chunk::<4>()?;
+    let (tag, tag_len) = match head {
+        [low, ..] if *low < 0x80 => (u32::from(*low), 1),
+        [low, high, ..] if *high < 0x80 => (u32::from(*low & 0x7f) | u32::from(*high) << 7, 2),
+        _ => return None,
+    };
+    let (len, len_len) = match &head[tag_len..] {
+        [low, ..] if *low < 0x80 => (usize::from(*low), 1),
+        [low, high, ..] if *high < 0x80 => (usize::from(*low & 0x7f) | usize::from(*high) << 7, 2),
+        _ => return None,
+    };
+    let (tag_end, value) = (start + tag_len, start + tag_len + len_len);
+    let fits = tag & 7 == 2 && tag >> 3 != 0 && len <= end - value;
+    fits.then_some(Field { number: tag >> 3, wire: Wire::Delimited, start, tag_end, value, end: value + len })
+}
+
 fn field(bytes: &[u8], start: usize, end: usize, depth: usize) -> Result<Field, Malformed> {
     let (tag, tag_end) = varint(bytes, start, end)?;
     let malformed = Malformed { at: start };

@@ -11,9 +11,10 @@ use foldhash::fast::RandomState;
 
 use super::{
     cluster::{self, Injection},
-    hooks::{Editor, Gateways, Stopped},
+    hooks::{Editor, Gateways, Hook, Stopped, take_over},
+    likely::Likely,
     policy::Policies,
-    splice::{Field, delimited, fields, text},
+    splice::{Field, Malformed, delimited, fields, text},
     virtual_host::{self, Place, Places, find},
 };
 use crate::{
@@ -39,12 +40,36 @@ const STRIDE: usize = 256;
 
 /// The resources of a request.
 #[derive(Default)]
-struct Resources {
+struct Resources<'a> {
     contexts: Vec<Field>,
-    clusters: Vec<Field>,
-    secrets: Vec<Field>,
+    clusters: Vec<Named<'a>>,
+    secrets: Vec<Named<'a>>,
     listeners: Vec<Field>,
     tables: Vec<Field>,
+}
+
+/// A resource and its name; empty when it has none.
+pub(super) struct Named<'a> {
+    pub(super) field: Field,
+    pub(super) name: &'a [u8],
+}
+
+impl<'a> Named<'a> {
+    /// Its name comes first, and no more of it is looked at.
+    pub(super) fn new(bytes: &'a [u8], field: Field) -> Result<Self, Malformed> {
+        for inner in fields(bytes, field.range()) {
+            let inner = inner?;
+            if inner.is(NAME) {
+                return Ok(Self { field, name: &bytes[inner.range()] });
+            }
+        }
+        Ok(Self { field, name: &[] })
+    }
+
+    /// Its name as a text; empty when it is none.
+    pub(super) fn text(&self) -> &'a str {
+        std::str::from_utf8(self.name).unwrap_or_default()
+    }
 }
 
 /// A route table that is looked at: which listeners' routes stand in it.
@@ -54,16 +79,17 @@ struct Table<'a> {
     places: Vec<Place<'a>>,
 }
 
-/// Edits the resources of a request.
+/// Edits the resources of a request, and makes fields of the response out of all of them.
 pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     let mut resources = Resources::default();
     for field in fields(bytes, 0..bytes.len()) {
         let field = field?;
+        take_over(Hook::Translate, &field, &mut editor.edits);
         match field.number {
             CONTEXT if field.is(CONTEXT) => resources.contexts.push(field),
-            CLUSTERS if field.is(CLUSTERS) => resources.clusters.push(field),
-            SECRETS if field.is(SECRETS) => resources.secrets.push(field),
+            CLUSTERS if field.is(CLUSTERS) => resources.clusters.push(Named::new(bytes, field)?),
+            SECRETS if field.is(SECRETS) => resources.secrets.push(Named::new(bytes, field)?),
             LISTENERS if field.is(LISTENERS) => resources.listeners.push(field),
             ROUTES if field.is(ROUTES) => resources.tables.push(field),
             _ => {}
@@ -76,7 +102,11 @@ pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
 }
 
 /// Edits virtual hosts and adds those that are missing; notes whose they are.
-fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mut Gateways<'a>) -> Result<(), Stopped> {
+fn edit_tables<'a>(
+    editor: &mut Editor<'a>,
+    resources: &Resources<'a>,
+    gateways: &mut Gateways<'a>,
+) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     let hosts = || {
         let of_table = |table: &Field| fields(bytes, table.range()).map_while(Result::ok);
@@ -179,7 +209,11 @@ fn add_missing<'a>(
 
 /// Finds out whom a call is about without virtual hosts and policies that say so: whose listeners they are, by their names; and
 /// else to whom the routes of its clusters belong.
-fn name_gateways<'a>(editor: &Editor<'a>, resources: &Resources, gateways: &mut Gateways<'a>) -> Result<(), Stopped> {
+fn name_gateways<'a>(
+    editor: &Editor<'a>,
+    resources: &Resources<'a>,
+    gateways: &mut Gateways<'a>,
+) -> Result<(), Stopped> {
     let (bytes, hosted) = (editor.bytes, editor.hosted);
     for resource in resources.listeners.iter().chain(&resources.tables) {
         let name = fields(bytes, resource.range()).find_map(|field| field.ok().filter(|field| field.is(NAME)));
@@ -192,7 +226,7 @@ fn name_gateways<'a>(editor: &Editor<'a>, resources: &Resources, gateways: &mut 
             if at % STRIDE == 0 {
                 editor.go_on()?;
             }
-            for gateway in cluster::gateways_of(hosted, bytes, cluster) {
+            for gateway in cluster::gateways_of(hosted, bytes, &cluster.field) {
                 gateways.extend(hosted.gateway(gateway).map(|gateway| (&gateway.name, &**gateway)));
             }
         }
@@ -237,7 +271,11 @@ pub(super) fn revisions(request: &[u8]) -> Vec<(ObjectName, GatewayRevision)> {
 }
 
 /// Edits clusters and adds those that routes of ours lead to, with all that they need.
-fn edit_clusters<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &Gateways<'a>) -> Result<(), Stopped> {
+fn edit_clusters<'a>(
+    editor: &mut Editor<'a>,
+    resources: &Resources<'a>,
+    gateways: &Gateways<'a>,
+) -> Result<(), Stopped> {
     let mut injection = Injection::default();
     if editor.hosted.has_rules() {
         for (at, cluster) in resources.clusters.iter().enumerate() {
@@ -251,12 +289,12 @@ fn edit_clusters<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &
         injection.add_all_of(editor.hosted, gateway);
     }
     let Injection { own, parts, secrets } = injection;
-    let theirs = twins(editor.bytes, &resources.clusters, &own, &parts);
+    let theirs = twins(&resources.clusters, &own, &parts);
     // Parts of a rule have names that an Envoy Gateway gives them, too, when another listener needs them.
     let parts = parts.into_iter().filter(|(name, _)| !theirs.contains_key(&**name)).collect();
     add(editor, &theirs, &own, NEW_CLUSTERS);
     add(editor, &theirs, &parts, NEW_CLUSTERS);
-    let theirs = twins(editor.bytes, &resources.secrets, &secrets, &BTreeMap::new());
+    let theirs = twins(&resources.secrets, &secrets, &BTreeMap::new());
     add(editor, &theirs, &secrets, NEW_SECRETS);
     Ok(())
 }
@@ -265,22 +303,11 @@ fn edit_clusters<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &
 type Added = BTreeMap<Arc<str>, Bytes>;
 
 /// Resources that have the names of some that are added.
-fn twins<'a>(
-    bytes: &'a [u8],
-    resources: &[Field],
-    added: &Added,
-    more: &Added,
-) -> HashMap<&'a str, Field, RandomState> {
+fn twins<'a>(resources: &[Named<'a>], added: &Added, more: &Added) -> HashMap<&'a str, Field, RandomState> {
     let names: HashSet<&str, RandomState> = added.keys().chain(more.keys()).map(|name| &**name).collect();
-    if names.is_empty() {
-        return HashMap::default();
-    }
-    let twin = |resource: &Field| {
-        let name = fields(bytes, resource.range()).find_map(|field| field.ok().filter(|field| field.is(NAME)));
-        let name = text(bytes, &name?)?;
-        names.contains(name).then_some((name, *resource))
-    };
-    resources.iter().filter_map(twin).collect()
+    let likely = Likely::of(names.iter().copied());
+    let named = resources.iter().filter(|resource| likely.may_begin(resource.name));
+    named.map(|resource| (resource.text(), resource.field)).filter(|(name, _)| names.contains(name)).collect()
 }
 
 /// Adds resources, in the place of those that have their names.

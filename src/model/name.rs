@@ -200,8 +200,15 @@ pub fn rule_cluster_of(route: &str) -> Option<&str> {
 
 /// The rule and the backend's place in the name of a cluster of one backend.
 pub fn backend_of_rule_cluster(cluster: &str) -> Option<(&str, usize)> {
-    let (rule, place) = cluster.rsplit_once("/backend/")?;
-    Some((rule, place.parse().ok()?))
+    // By its end: it is asked of every cluster there is, and few are one.
+    let (rule, place) = cluster.rsplit_once('/')?;
+    Some((rule.strip_suffix("/backend")?, place.parse().ok()?))
+}
+
+/// Whether an Envoy Gateway calls a cluster so that all rules with the same backend share (`mergeBackends`):
+/// `KIND/NAMESPACE/NAME/PORT`, with a protocol behind that in some cases.
+pub fn is_shared_backend_cluster(cluster: &str) -> bool {
+    ["service/", "serviceimport/", "backend/"].iter().any(|kind| cluster.starts_with(kind))
 }
 
 /// The Gateway and listener in what an Envoy Gateway calls a listener, its route table (both `NAMESPACE/GATEWAY/LISTENER`) or,

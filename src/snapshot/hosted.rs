@@ -212,6 +212,11 @@ impl Hosted {
         self.rules.get(cluster)
     }
 
+    /// What the clusters of all rules are called in foreign configurations.
+    pub fn rule_clusters(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.rules.keys().map(|cluster| &**cluster)
+    }
+
     /// What is wrong with references of foreign Gateways' routes to backends of our kinds.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.routes.values().flat_map(|route| &route.problems)

@@ -5,7 +5,10 @@ use prost::{Message, Name};
 use tailscale_gateway::model::is_endpoint_route;
 use tailscale_gateway_proto::{
     envoy::{
-        config::route::v3::{RateLimit, Route, RouteConfiguration, VirtualHost, route::Action},
+        config::{
+            cluster::v3::Cluster,
+            route::v3::{RateLimit, Route, RouteConfiguration, VirtualHost, route::Action},
+        },
         extensions::filters::http::{cors::v3::Cors, rbac::v3::RbacPerRoute},
     },
     envoy_gateway::{PostTranslateModifyRequest, PostTranslateModifyResponse},
@@ -101,6 +104,23 @@ fn what_a_broken_policy_keeps_from_everybody_is_kept() {
     assert_eq!(with(all, "only.example.com"), Found::Answer(403));
     assert_eq!(with("default/some=broken default/none=broken", "*"), Found::Answer(500));
     assert_eq!(with("default/some=broken", "*"), filters(&[]));
+}
+
+#[test]
+fn where_rules_share_clusters_what_may_be_a_broken_policy_keeps_everybody_out() {
+    let (case, played) = case("default/guarded=broken");
+    let mut request = played.last_request(&case);
+    // As with `mergeBackends`: no rule has a cluster of its own.
+    request.clusters.truncate(1);
+    let mut cluster = Cluster::decode(request.clusters[0].clone()).unwrap();
+    for name in ["service/default/a/80", "serviceimport/default/a/80/grpc", "backend/default/a/80"] {
+        cluster.name = name.to_owned();
+        request.clusters[0] = cluster.encode_to_vec().into();
+        let found = |domain| found(&ours(&translated(&request, &played.hosted()), domain));
+        assert_eq!(found("guarded.example.com"), Found::Answer(500), "{name}");
+        assert_eq!(found("gone.example.com"), Found::Answer(500), "nobody can tell it from a broken policy");
+        assert_eq!(found("own.example.com"), filters(&[]), "{name}");
+    }
 }
 
 /// Changes the routes of an Envoy Gateway in a request.
