@@ -87,19 +87,17 @@ impl Issuer {
                 () = shutdown.cancelled() => return,
                 leads = self.leader.until(true) => if leads.is_err() { return },
             }
-            let mut leader = self.leader.clone();
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                // A write that is under way is dropped with it: nothing is written after the Lease is lost.
-                lost = leader.until(false) => if lost.is_err() { return },
-                () = self.lead() => return,
+            if !self.lead(&shutdown).await {
+                return;
             }
             self.problems.send_replace(Arc::default());
         }
     }
 
-    /// Writes what is due, for as long as nothing ends it.
-    async fn lead(&mut self) {
+    /// Writes what is due, for as long as this replica leads; whether it may lead again. A request under way is waited for when
+    /// the lead is lost, which it keeps others from beginning with meanwhile: nobody knows of one that is dropped whether it was
+    /// answered, and an API server may do it yet.
+    async fn lead(&mut self, shutdown: &CancellationToken) -> bool {
         let labelled = watcher::Config::default().labels(&format!("{CERTIFICATE_LABEL}={CLIENT}"));
         let all: Api<Secret> = Api::all(self.client.clone());
         let mut events = watcher(all, labelled).default_backoff().boxed();
@@ -115,7 +113,7 @@ impl Issuer {
             if let Some(seen) = &seen {
                 if own.until.is_none_or(|until| Instant::now() >= until) {
                     let done = self.keep_authorities(seen).await;
-                    own.note(done, |error| tracing::warn!(secret = AUTHORITIES_SECRET, "{error}"));
+                    own.note(done, |error| self.warn(|| tracing::warn!(secret = AUTHORITIES_SECRET, "{error}")));
                 }
                 next = own.until.unwrap_or(next);
                 // Equal trust is the same trust: what was checked for it need not be checked again.
@@ -133,18 +131,24 @@ impl Issuer {
                 if !self.delete_unwanted(&wanted, &mut store).await {
                     next = next.min(Instant::now() + RETRY);
                 }
-                self.tell(&checked);
+                if self.leader.leads() {
+                    self.tell(&checked);
+                }
             }
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return false,
+                // What others wrote meanwhile is not known, even when the lead is back by now: it begins anew.
+                changed = self.leader.changed() => return changed.is_ok(),
                 changed = self.found.changed() => {
                     if changed.is_err() {
-                        return;
+                        return false;
                     }
                     own.until = None;
                 }
                 changed = self.wanted.changed(), if is_told => is_told = changed.is_ok(),
                 event = events.next() => {
-                    let Some(event) = event else { return };
+                    let Some(event) = event else { return false };
                     store.take(event).await;
                     // What has come with it is taken in before anything is done about it.
                     while let Some(Some(event)) = events.next().now_or_never() {
@@ -153,6 +157,13 @@ impl Issuer {
                 }
                 () = time::sleep_until(next) => {}
             }
+        }
+    }
+
+    /// Says that something failed. What was not done because this replica leads no more is nothing to warn of.
+    fn warn(&self, say: impl FnOnce()) {
+        if self.leader.leads() {
+            say();
         }
     }
 
@@ -261,7 +272,8 @@ impl Issuer {
             if let Some(problem) = &problem
                 && before.as_ref().and_then(|before| before.problem.as_ref()) != Some(problem)
             {
-                tracing::warn!(gateway = %wanted.gateway, %secret, "the certificate of the Gateway's Envoys: {problem}");
+                let gateway = &wanted.gateway;
+                self.warn(|| tracing::warn!(%gateway, %secret, "the certificate of the Gateway's Envoys: {problem}"));
             }
             let failures = if failed { before.map_or(0, |before| before.failures) + 1 } else { 0 };
             let found = store.secrets.get(&secret).cloned();
@@ -281,7 +293,7 @@ impl Issuer {
                 Ok(_) => tracing::info!(%secret, "a certificate that nobody needs any more was deleted"),
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
-                    tracing::warn!(%secret, %error, "a certificate that nobody needs any more can not be deleted");
+                    self.warn(|| tracing::warn!(%secret, %error, "a certificate that nobody needs any more can not be deleted"));
                     all = false;
                     continue;
                 }
