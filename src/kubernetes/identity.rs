@@ -85,6 +85,8 @@ pub struct ClientSecret {
     /// for another controller's Gateway ([`HOSTED_COMPONENT`](crate::model::HOSTED_COMPONENT)), in the operator's namespace, has
     /// no owner, and is deleted when it is not wanted any more.
     pub metadata: Value,
+    /// It is kept fresh if it is there, and not made if it is not.
+    pub if_there: bool,
 }
 
 /// The Secrets that should exist, by name.

@@ -99,6 +99,7 @@ fn wanted(namespace: &str, gateway: &str) -> ClientSecret {
         secret: ObjectName::new(namespace, format!("{gateway}-certificate")),
         gateway: ObjectName::new(namespace, gateway),
         metadata: json!({ "labels": { "example.com/of": gateway }, "annotations": { "example.com/a": "b" } }),
+        if_there: false,
     }
 }
 

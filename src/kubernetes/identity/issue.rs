@@ -327,9 +327,14 @@ impl Issuer {
         labelled: Option<SecretData>,
         trust: &Trust,
     ) -> Result<Outcome, String> {
-        let ClientSecret { secret, gateway, metadata } = wanted;
+        let ClientSecret { secret, gateway, metadata, if_there } = wanted;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace);
         let is_ours = labelled.is_some();
+        let kept = |until| Outcome { until, written: None, problem: None, failed: false };
+        if *if_there && !is_ours {
+            // The watch tells when it comes.
+            return Ok(kept(Instant::now() + LONGEST_RETRY));
+        }
         let found = match labelled {
             Some(data) => Some(data),
             // One without our label is somebody else's.
@@ -337,7 +342,6 @@ impl Issuer {
         };
         let id = ClientId { trust_domain: self.config.trust_domain.clone(), gateway: gateway.clone() };
         let plan = plan_client_secret(found.as_ref(), &id, trust, Timestamp::now(), self.config.lifetimes);
-        let kept = |until| Outcome { until, written: None, problem: None, failed: false };
         let (credentials, due) = match plan.map_err(|error| error.to_string())? {
             trust::ClientSecret::Keep { until } if is_ours => return Ok(kept(at(until))),
             // Nobody tells when it changes.
