@@ -95,6 +95,15 @@ pub type ClientSecrets = OrdMap<ObjectName, Arc<ClientSecret>>;
 /// Gateways whose Envoys have no certificate, and why.
 pub type CertificateProblems = BTreeMap<ObjectName, String>;
 
+/// Which Secrets should exist.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// These.
+    pub secrets: watch::Receiver<ClientSecrets>,
+    /// Whether those for other controllers' Gateways are among them. Until it is so, the ones that are there are kept.
+    pub hosted_is_known: watch::Receiver<bool>,
+}
+
 /// What comes of it.
 #[derive(Debug)]
 pub struct Identities {
@@ -109,7 +118,7 @@ pub fn start(
     client: Client,
     config: IdentityConfig,
     leader: Leadership,
-    wanted: watch::Receiver<ClientSecrets>,
+    wanted: Wanted,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> Identities {

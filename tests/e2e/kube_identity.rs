@@ -16,7 +16,7 @@ use tailscale_gateway::{
     },
     kubernetes::{
         CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig, Leadership,
-        identity::{AUTHORITIES_SECRET, CERTIFICATE_LABEL, start},
+        identity::{AUTHORITIES_SECRET, CERTIFICATE_LABEL, Wanted, start},
     },
     metrics::Metrics,
     model::ObjectName,
@@ -43,6 +43,7 @@ use crate::{
 struct Replica {
     leads: watch::Sender<bool>,
     wanted: watch::Sender<ClientSecrets>,
+    _hosted_is_known: watch::Sender<bool>,
     kept: Identities,
     metrics: Arc<Metrics>,
     _stop: DropGuard,
@@ -51,12 +52,14 @@ struct Replica {
 impl Replica {
     fn start(client: &Client, config: IdentityConfig, leads: bool) -> Self {
         let (leads, leader) = watch::channel(leads);
-        let (wanted, wants) = watch::channel(ClientSecrets::new());
+        let (wanted, secrets) = watch::channel(ClientSecrets::new());
+        let (hosted_is_known, known) = watch::channel(true);
+        let wants = Wanted { secrets, hosted_is_known: known };
         let metrics = Arc::new(Metrics::new(Arc::new(SnapshotCache::new())));
         let stop = CancellationToken::new();
         let leader = Leadership::new(leader, Duration::from_secs(15));
         let kept = start(client.clone(), config, leader, wants, Arc::clone(&metrics), stop.clone());
-        Self { leads, wanted, kept, metrics, _stop: stop.drop_guard() }
+        Self { leads, wanted, _hosted_is_known: hosted_is_known, kept, metrics, _stop: stop.drop_guard() }
     }
 
     /// Waits for the server's identity to be as it is wanted.

@@ -1,13 +1,94 @@
 //! What may not be read or written, for a while: the rest goes on, nothing is taken away for it, and it is made up for later.
 
+use std::fs;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::json;
+use tailscale_gateway::model::Kind;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 use crate::{
-    kube_serve::{CLASS, cluster, condition, gateway, wait_for},
-    support::{gateway::Gateway, ports::Port, wait::until},
+    kube_extension::{TAILNET, hosted, machines, revision, until_told},
+    kube_serve::{CLASS, OPERATOR, cluster, condition, endpoint, gateway, may_all_but, route, wait_for},
+    support::{
+        backend::Backend,
+        clock,
+        cluster::{AuditEvent, Cluster},
+        gateway::Gateway,
+        ports::Port,
+        wait::until,
+    },
 };
+
+/// The rights of the operator's account are those of the role that `may_all_but` writes.
+fn account() -> String {
+    OPERATOR.replace("name: cluster-admin", "name: operator")
+}
+
+/// What the operator's account asked for.
+async fn asked(cluster: &Cluster, wanted: impl Fn(&AuditEvent) -> bool) -> Vec<AuditEvent> {
+    let events = cluster.audit_events().await.into_iter();
+    events.filter(|event| event.user == "system:serviceaccount:default:operator" && wanted(event)).collect()
+}
+
+#[tokio::test]
+async fn what_is_put_into_envoy_gateways_stays_while_nobody_may_read_what_it_should_be() {
+    let cluster = cluster().await;
+    cluster.create_namespace("system", &[]).await;
+    let (listener, extension, blue) = (Port::lease(), Port::lease(), Backend::start("blue").await);
+    let own = [CLASS, &gateway(listener.address().port()), &endpoint("blue", &blue)].concat();
+    let theirs = [TAILNET, "---", &hosted("eg", 8080), &machines("127.0.0.1:8001", "5s")].concat();
+    cluster.apply(&[account(), own, theirs].concat()).await;
+    may_all_but(&cluster, &[]).await;
+    let kubeconfig = cluster.service_account_kubeconfig("default", "operator").await;
+    let listen = extension.address().to_string();
+    let flags = ["--namespace", "system", "--extension-listen", &listen, "--extension-xds", "{xds}"];
+    let secrets: Api<Secret> = Api::namespaced(cluster.client().await, "system");
+    let first = Gateway::start_secure_in_cluster(&kubeconfig, &flags).await;
+    until("the certificate", async || certificate(&secrets, "xds.default.eg").await).await;
+    until_told(&cluster, &first, "eg").await;
+    assert!(first.terminate().await.success());
+    let spec = async || revision(&cluster, "eg").await.map(|object| object.spec);
+    let (told, given) = (spec().await, certificate(&secrets, "xds.default.eg").await);
+
+    // A new one may not read which Gateways of others there are, for so long that it goes on without.
+    may_all_but(&cluster, &[Kind::TailscaleGateway.plural()]).await;
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let later = folder.path().join("later");
+    let flags = [&flags[..], &["--replica", "second"]].concat();
+    let second = Gateway::begin_secure_in_cluster(&kubeconfig, &flags, clock::later(&later));
+    second.process().wait_for_line("not allowed to list and watch tailscalegateways.gateway.tailscale.com").await;
+    fs::write(&later, "").expect("the folder can be written");
+    let line = second.process().wait_for_line("what they were told and given stays").await;
+    assert!(line.contains("without any TailscaleGateway:"), "{line}");
+    second.ready().await;
+    second.process().wait_for_line("this replica writes").await;
+    cluster.apply(&route("all", "/", "blue")).await;
+    wait_for(&cluster, "httproute", "all", "/parents/0/conditions", ("Accepted", "True/Accepted")).await;
+    assert_eq!((spec().await, certificate(&secrets, "xds.default.eg").await), (told, given.clone()));
+    assert!(TcpStream::connect(extension.address()).await.is_err(), "who asks would be told that nothing is put in");
+
+    // It may again: everything is as it was.
+    may_all_but(&cluster, &[]).await;
+    until("Envoy Gateways to be answered", async || {
+        TcpStream::connect(extension.address()).await.map_err(|error| error.to_string())
+    })
+    .await;
+    until_told(&cluster, &second, "eg").await;
+    assert_eq!(certificate(&secrets, "xds.default.eg").await, given);
+    let lost = |event: &AuditEvent| event.verb == "delete" && event.resource != "leases";
+    assert_eq!(asked(&cluster, lost).await, []);
+    // What nobody wants any more goes, as ever.
+    cluster.kubectl(&["delete", "tailscalegateway", "eg"]).await.expect_success();
+    until("what was put in to go", async || match (spec().await, secrets.get_opt("xds.default.eg").await) {
+        (None, Ok(None)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert!(second.terminate().await.success());
+}
 
 /// The certificate of a Gateway's Envoys, as it is shown.
 async fn certificate(secrets: &Api<Secret>, name: &str) -> Result<Vec<u8>, String> {

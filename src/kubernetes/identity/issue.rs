@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AUTHORITIES_SECRET, AUTHORITY, CERTIFICATE_LABEL, CLIENT, CertificateProblems, ClientSecret, ClientSecrets,
-    IdentityConfig, Known, Seen, at, data_of,
+    IdentityConfig, Known, Seen, Wanted, at, data_of,
 };
 use crate::{
     identity::{
@@ -54,7 +54,7 @@ pub(super) struct Issuer {
     pub(super) config: Arc<IdentityConfig>,
     pub(super) leader: Leadership,
     pub(super) found: watch::Receiver<Known>,
-    pub(super) wanted: watch::Receiver<ClientSecrets>,
+    pub(super) wanted: Wanted,
     pub(super) problems: watch::Sender<Arc<CertificateProblems>>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -108,7 +108,9 @@ impl Issuer {
         let mut is_told = true;
         loop {
             let seen = self.found.borrow_and_update().clone();
-            let wanted = self.wanted.borrow_and_update().clone();
+            // In this order: whoever says that it is known has said before what it is.
+            let hosted_is_known = *self.wanted.hosted_is_known.borrow_and_update();
+            let wanted = self.wanted.secrets.borrow_and_update().clone();
             let mut next = Instant::now() + LONGEST_RETRY;
             if let Some(seen) = &seen {
                 if own.until.is_none_or(|until| Instant::now() >= until) {
@@ -128,7 +130,7 @@ impl Issuer {
                 checked.retain(|secret, _| wanted.contains_key(secret));
                 self.keep_clients(&wanted, trust, &mut store, &mut checked).await;
                 next = checked.values().map(|one| one.until).fold(next, Instant::min);
-                if !self.delete_unwanted(&wanted, &mut store).await {
+                if hosted_is_known && !self.delete_unwanted(&wanted, &mut store).await {
                     next = next.min(Instant::now() + RETRY);
                 }
                 if self.leader.leads() {
@@ -146,7 +148,10 @@ impl Issuer {
                     }
                     own.until = None;
                 }
-                changed = self.wanted.changed(), if is_told => is_told = changed.is_ok(),
+                changed = self.wanted.secrets.changed(), if is_told => is_told = changed.is_ok(),
+                changed = self.wanted.hosted_is_known.changed(), if !hosted_is_known => if changed.is_err() {
+                    return false;
+                },
                 event = events.next() => {
                     let Some(event) = event else { return false };
                     store.take(event).await;
