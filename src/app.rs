@@ -210,6 +210,7 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         reports: pipeline.published_reports(),
         hosted: pipeline.published_hosted(),
         calls: extension.as_ref().map(|extension| Arc::clone(&extension.calls)).unwrap_or_default(),
+        open_debug: config.admin_open_debug,
     };
     let hosted = pipeline.published_hosted();
     let admin = task::spawn(admin::serve(web, admin, shutdown.clone().cancelled_owned()));

@@ -121,6 +121,11 @@ impl Gateway {
         self.xds.address()
     }
 
+    /// Where its admin interface is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
     /// The process, for its output.
     pub fn process(&self) -> &Process {
         &self.process
