@@ -4,14 +4,14 @@ use std::fs;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use serde_json::json;
+use serde_json::{Value, json};
 use tailscale_gateway::model::Kind;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::{
     kube_extension::{TAILNET, hosted, machines, revision, until_told},
-    kube_serve::{CLASS, OPERATOR, cluster, condition, endpoint, gateway, may_all_but, route, wait_for},
+    kube_serve::{CLASS, OPERATOR, cluster, condition, endpoint, gateway, may_all_but, object, route, wait_for},
     support::{
         backend::Backend,
         clock,
@@ -31,6 +31,105 @@ fn account() -> String {
 async fn asked(cluster: &Cluster, wanted: impl Fn(&AuditEvent) -> bool) -> Vec<AuditEvent> {
     let events = cluster.audit_events().await.into_iter();
     events.filter(|event| event.user == "system:serviceaccount:default:operator" && wanted(event)).collect()
+}
+
+/// Lets the API server refuse the status of an HTTPRoute (422).
+const POLICY: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: no-status}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [gateway.networking.k8s.io], apiVersions: ['*'], operations: [UPDATE], resources: [httproutes/status]}
+  validations:
+  - expression: object.metadata.name != 'refused'
+    message: nobody says anything of this route
+    reason: Invalid
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: no-status}
+spec: {policyName: no-status, validationActions: [Deny]}
+---
+";
+
+/// Waits until the API server refuses the status of the route, or takes it.
+async fn until_refused(cluster: &Cluster, refused: bool) {
+    let patch = r#"{"status": {"parents": []}}"#;
+    let dry_run = ["--subresource=status", "--type=merge", "--dry-run=server", "--patch", patch];
+    let ask = [&["patch", "httproute", "refused"], &dry_run[..]].concat();
+    until(&format!("the policy to hold: {refused}"), async || {
+        let answer = cluster.kubectl(&ask).await;
+        let said = answer.stderr.contains("nobody says anything of this route");
+        if answer.success != refused && said == refused { Ok(()) } else { Err(answer.stderr) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn statuses_that_are_refused_hold_up_no_others_and_are_written_once_when_they_are_taken() {
+    let cluster = cluster().await;
+    let (listener, blue) = (Port::lease(), Backend::start("blue").await);
+    let routes = ["all", "refused"].map(|name| route(name, &format!("/{name}"), "blue")).concat();
+    let objects = [CLASS, &gateway(listener.address().port()), &endpoint("blue", &blue), &routes];
+    cluster.apply(&[&account(), POLICY, &objects.concat()].concat()).await;
+    until_refused(&cluster, true).await;
+    let status = format!("{}/status", Kind::TailscaleEndpoints.plural());
+    may_all_but(&cluster, &[&status]).await;
+    let kubeconfig = cluster.service_account_kubeconfig("default", "operator").await;
+    let control = Gateway::start_in_cluster(&kubeconfig, &["--replica", "only"]).await;
+
+    // The one kind is forbidden (403), the one object is not taken (422): both are named, in the API server's words.
+    let forbidden = control.process().wait_for_line("writing statuses of TailscaleEndpoints objects").await;
+    assert!(forbidden.contains("forbidden") && forbidden.contains(&status), "{forbidden}");
+    let invalid = control.process().wait_for_line("the API server does not take the status").await;
+    assert!(invalid.contains("HTTPRoute default/refused"), "{invalid}");
+    assert!(invalid.contains("nobody says anything of this route"), "{invalid}");
+    let written = async |kind: &str, name: &str| {
+        asked(&cluster, |event| {
+            event.subresource == "status" && event.resource == kind && event.name == name && event.is_write()
+        })
+        .await
+        .into_iter()
+        .map(|event| event.code)
+        .collect::<Vec<u16>>()
+    };
+    let accepted = ("Accepted", "True/Accepted");
+    wait_for(&cluster, "httproute", "all", "/parents/0/conditions", accepted).await;
+    wait_for(&cluster, "gateway", "web", "/conditions", accepted).await;
+    wait_for(&cluster, "gatewayclass", "tailscale", "/conditions", accepted).await;
+    for kind in ["TailscaleEndpoints", "HTTPRoute"] {
+        let series = format!("tailscale_gateway_status_writes_total{{kind=\"{kind}\",result=\"failed\"}}");
+        control.wait_for_metric(&series, |count| count.is_some_and(|count| count >= 1.0)).await;
+    }
+    assert_eq!(written("httproutes", "refused").await, [422], "the same is not said again");
+    assert!(object(&cluster, "httproute", "refused").await["status"]["parents"].as_array().is_none_or(Vec::is_empty));
+    assert_eq!(object(&cluster, "tailscaleendpoints", "blue").await["status"]["conditions"], Value::Null);
+
+    // The right comes, and nobody has to say so; the policy goes, and the object is another one.
+    may_all_but(&cluster, &[]).await;
+    wait_for(&cluster, "tailscaleendpoints", "blue", "/conditions", accepted).await;
+    cluster.kubectl(&["delete", "validatingadmissionpolicybinding", "no-status"]).await.expect_success();
+    until_refused(&cluster, false).await;
+    cluster.kubectl(&["label", "httproute", "refused", "tried=again"]).await.expect_success();
+    wait_for(&cluster, "httproute", "refused", "/parents/0/conditions", accepted).await;
+    // What comes after shows that nothing more is written.
+    cluster.apply(&route("all", "/last", "nobody")).await;
+    let unresolved = ("ResolvedRefs", "False/BackendNotFound");
+    wait_for(&cluster, "httproute", "all", "/parents/0/conditions", unresolved).await;
+    for (kind, name, refusal) in [("tailscaleendpoints", "blue", 403), ("httproutes", "refused", 422)] {
+        let codes = written(kind, name).await;
+        let (last, before) = codes.split_last().expect("it was written");
+        assert_eq!(*last, 200, "{kind} {name}: {codes:?}");
+        assert!(before.iter().all(|code| *code == refusal), "{kind} {name}: {codes:?}");
+    }
+    // Each is said once.
+    let lines = control.process().lines();
+    for part in ["writing statuses of TailscaleEndpoints objects", "the API server does not take the status"] {
+        assert_eq!(lines.iter().filter(|line| line.contains(part)).count(), 1, "{lines:#?}");
+    }
 }
 
 #[tokio::test]
