@@ -1,18 +1,26 @@
 //! The admin port: is it alive, is it ready, what does it count, who is connected, and what is served.
 //!
-//! Never changes anything, and never shows a private key. Meant for people and probes inside; it asks nobody who they are.
+//! Never changes anything, and never shows a private key. It asks nobody who they are: whoever reaches the port is told how the
+//! process is, and what is configured only who comes from the same machine or pod, unless it is opened to all.
 
 mod clients;
 mod dump;
 mod extension;
 mod objects;
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::{
     Json, Router,
-    extract::{Query, State},
+    extract::{ConnectInfo, Query, Request, State},
+    middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -49,6 +57,8 @@ pub struct Admin {
     pub hosted: Arc<PublishedHosted>,
     /// Who asked for that.
     pub calls: Arc<Calls>,
+    /// Whoever reaches the port may see the debug pages.
+    pub open_debug: bool,
 }
 
 /// Whether the process is ready, and if not, why: in words that stand in the answer of `/readyz`.
@@ -83,7 +93,8 @@ impl Readiness {
 /// Whatever the listener can not recover from.
 pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let closing = CancellationToken::new();
-    let serving = axum::serve(listener, router(admin)).with_graceful_shutdown(closing.clone().cancelled_owned());
+    let pages = router(admin).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, pages).with_graceful_shutdown(closing.clone().cancelled_owned());
     tokio::select! {
         ended = serving.into_future() => ended,
         () = async {
@@ -94,19 +105,43 @@ pub async fn serve(listener: TcpListener, admin: Admin, shutdown: impl Future<Ou
     }
 }
 
-/// The pages.
+/// The pages. Each request has to have a [`ConnectInfo`] with the address that it comes from; one without is a stranger's.
 pub fn router(admin: Admin) -> Router {
+    let debug = Router::new()
+        .route("/debug/objects", get(objects::page))
+        .route("/debug/xds/clients", get(clients::page))
+        .route("/debug/xds/dump", get(dump::page))
+        .route("/debug/extension", get(extension::page))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), for_those_at_home));
     Router::new()
         .route("/", get(index))
         .route("/debug", get(index))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/debug/objects", get(objects::page))
-        .route("/debug/xds/clients", get(clients::page))
-        .route("/debug/xds/dump", get(dump::page))
-        .route("/debug/extension", get(extension::page))
+        .merge(debug)
         .with_state(admin)
+}
+
+/// Whether a connection from there begins on the same machine, or in the same pod, where `kubectl port-forward` arrives too.
+///
+/// That is not so of all loopback addresses: from 127.0.0.6 a service mesh's proxy in the pod hands on what comes from anywhere
+/// (Istio, `InboundPassthroughCluster`).
+pub fn is_at_home(peer: IpAddr) -> bool {
+    matches!(peer.to_canonical(), IpAddr::V4(Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::LOCALHOST))
+}
+
+/// Said to who may not see what is configured.
+const NOT_AT_HOME: &str = "the pages under /debug show what is configured, and answer only who asks from the same machine or \
+    pod: kubectl port-forward --namespace NAMESPACE deployment/tailscale-gateway 8080, and then http://127.0.0.1:8080/debug; \
+    they are opened to whoever reaches this port by --admin-open-debug\n";
+
+async fn for_those_at_home(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    if admin.open_debug || peer.is_some_and(|ConnectInfo(peer)| is_at_home(peer.ip())) {
+        return next.run(request).await;
+    }
+    (StatusCode::FORBIDDEN, NOT_AT_HOME).into_response()
 }
 
 async fn index() -> Html<&'static str> {

@@ -13,6 +13,7 @@ use tokio::{
     net::TcpListener,
     runtime,
     signal::unix::{SignalKind, signal},
+    sync::watch,
     task,
 };
 use tokio_util::sync::CancellationToken;
@@ -209,6 +210,7 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         reports: pipeline.published_reports(),
         hosted: pipeline.published_hosted(),
         calls: extension.as_ref().map(|extension| Arc::clone(&extension.calls)).unwrap_or_default(),
+        open_debug: config.admin_open_debug,
     };
     let hosted = pipeline.published_hosted();
     let admin = task::spawn(admin::serve(web, admin, shutdown.clone().cancelled_owned()));
@@ -229,7 +231,14 @@ async fn serve_until_told(config: &ServeConfig, settings: Settings) -> Result<()
         CertificateSource::Cluster(certificates) => Some(certificates),
     };
 
-    let serving = Serving { cache, registry, metrics, readiness: Arc::clone(&readiness), shutdown: shutdown.clone() };
+    let serving = Serving {
+        cache,
+        registry,
+        metrics,
+        readiness: Arc::clone(&readiness),
+        hosted_is_known: watch::Sender::new(false),
+        shutdown: shutdown.clone(),
+    };
     let identity = extension.as_ref().and_then(|extension| extension.hosting.identity.clone());
     let revisions = extension.as_mut().and_then(|extension| extension.revisions.take());
     let start = async {
@@ -277,6 +286,9 @@ struct Serving {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    /// Whether it is known what should be put into configurations of other controllers. Until then nobody is told anything of
+    /// it, and what is there stays.
+    hosted_is_known: watch::Sender<bool>,
     shutdown: CancellationToken,
 }
 

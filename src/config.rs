@@ -147,6 +147,10 @@ pub struct ServeConfig {
     /// The address of /healthz, /readyz, /metrics and /debug.
     #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub admin_listen: SocketAddr,
+    /// Show the pages under /debug, and with them what is configured, to whoever reaches the admin port. Else they answer only
+    /// who asks from the same machine or pod (127.0.0.1, ::1), which is where `kubectl port-forward` arrives.
+    #[arg(long, env = "TAILSCALE_GATEWAY_ADMIN_OPEN_DEBUG", value_parser = BoolishValueParser::new())]
+    pub admin_open_debug: bool,
     /// What resources depend on besides the objects.
     #[command(flatten)]
     pub compile: CompileConfig,

@@ -28,6 +28,8 @@ pub struct Batch {
     pub changes: Vec<Change>,
     /// When the first of them was seen.
     pub seen: Instant,
+    /// With them it is known what should be put into configurations of other controllers.
+    pub hosted_is_known: bool,
 }
 
 /// The world and what is made from it.
@@ -57,6 +59,8 @@ pub struct Applied {
     pub gateways: Vec<ObjectName>,
     /// The Gateways of other controllers whose configuration gets other parts of ours, or may get.
     pub hosted: BTreeSet<ObjectName>,
+    /// It is known by now what these should be.
+    pub hosted_is_known: bool,
     /// What is newly found about objects; nothing about those that are none of our business any more.
     pub reports: Vec<(ObjectKey, Option<Arc<Report>>)>,
     /// Problems that were not there before.
@@ -227,15 +231,19 @@ pub async fn run(
     on_panic: impl Fn(),
 ) {
     let mut debounce = Debounce::default();
-    while let Some(Batch { mut changes, seen }) = batches.recv().await {
+    while let Some(Batch { mut changes, seen, mut hosted_is_known }) = batches.recv().await {
         let began = Instant::now();
+        let mut gather = |more: Batch| {
+            changes.extend(more.changes);
+            hosted_is_known |= more.hosted_is_known;
+        };
         // What is there already is not waited for.
         while let Ok(more) = batches.try_recv() {
-            changes.extend(more.changes);
+            gather(more);
         }
         while let Some(until) = debounce.until(began, Instant::now()) {
             match time::timeout_at(until.into(), batches.recv()).await {
-                Ok(Some(more)) => changes.extend(more.changes),
+                Ok(Some(more)) => gather(more),
                 Ok(None) | Err(_) => break,
             }
         }
@@ -246,6 +254,7 @@ pub async fn run(
             on_panic();
             return;
         };
+        applied.hosted_is_known = hosted_is_known;
         pipeline.tell(&applied, &metrics, seen, compiling.elapsed());
         // Our own statuses come back as objects in which nothing has changed.
         if !applied.objects.is_empty() {

@@ -25,7 +25,7 @@ use crate::{
     compile::HostingIdentity,
     config::{ClusterConfig, ServeConfig},
     gateways::CONTROLLER_NAME,
-    kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter},
+    kubernetes::{self, ClientSecrets, LeaseConfig, Peers, StatusNews, StatusWriter, identity::Wanted},
     model::ObjectKey,
     operator::{self, Planner},
     pipeline::{self, Applied, Batch, Pipeline},
@@ -87,7 +87,7 @@ pub(super) async fn start(
             client.clone(),
             config,
             leader.clone(),
-            wanted_secrets,
+            Wanted { secrets: wanted_secrets, hosted_is_known: serving.hosted_is_known.subscribe() },
             Arc::clone(metrics),
             shutdown.clone(),
         );
@@ -114,6 +114,7 @@ pub(super) async fn start(
         client.clone(),
         leader.clone(),
         health.subscribe(),
+        serving.hosted_is_known.subscribe(),
         Arc::clone(&serving.metrics),
         pipeline.published_hosted(),
     );
@@ -153,6 +154,15 @@ pub(super) async fn start(
     // Not before: what is wanted without the Secrets is not what will be.
     revisions.tell(&touched);
     certificates_of_hosted.tell(&touched);
+    let unread: Vec<String> = source.unread_of_hosted().map(|kind| kind.to_string()).collect();
+    match unread.is_empty() {
+        true => drop(serving.hosted_is_known.send_replace(true)),
+        false => tracing::error!(
+            "what is put into Envoy Gateways' configurations is not known without any {}: until it is, they are not answered, \
+             and what they were told and given stays",
+            unread.join(" and ")
+        ),
+    }
     serving.set_ready();
 
     let peers = Peers { namespace: lease.namespace.clone(), group: lease.name.clone(), replica: lease.holder.clone() };
@@ -180,6 +190,7 @@ pub(super) async fn start(
     let (sender, batches) = mpsc::channel(1);
     let (want, wants) = watch::channel(pipeline.engine().wanted().clone());
     task::spawn(feed(source, sender, wants, planning, revisions.clone(), news.clone()));
+    let hosted_is_known = serving.hosted_is_known.clone();
     let after = move |pipeline: &Pipeline, applied: &mut Applied| {
         want.send_if_modified(|known| {
             let now = pipeline.engine().wanted();
@@ -190,6 +201,9 @@ pub(super) async fn start(
         });
         revisions.tell(&applied.hosted);
         certificates_of_hosted.tell(&applied.hosted);
+        if applied.hosted_is_known {
+            hosted_is_known.send_if_modified(|is_known| !std::mem::replace(is_known, true));
+        }
         if !applied.reports.is_empty() || !applied.gateways.is_empty() {
             published.notify_one();
         }
@@ -216,17 +230,22 @@ async fn feed(
     revisions: RevisionTeller,
     news: mpsc::UnboundedSender<StatusNews>,
 ) {
+    let mut hosted_was_known = source.unread_of_hosted().next().is_none();
     loop {
         tokio::select! {
             update = source.next() => {
                 let Some(update) = update else { return };
+                let hosted_is_known = source.unread_of_hosted().next().is_none();
                 let seen = Instant::now();
                 if !update.observed.is_empty() {
                     let _ = news.send(StatusNews::Observed(update.observed));
                 }
                 planning.take(&update.changes);
                 revisions::tell_found(&revisions, &update.changes);
-                if !update.changes.is_empty() && sender.send(Batch { changes: update.changes, seen }).await.is_err() {
+                let is_news = !update.changes.is_empty() || hosted_is_known != hosted_was_known;
+                hosted_was_known = hosted_is_known;
+                let batch = Batch { changes: update.changes, seen, hosted_is_known };
+                if is_news && sender.send(batch).await.is_err() {
                     return;
                 }
             }

@@ -174,14 +174,20 @@ impl Extension {
         }))
     }
 
-    /// Opens the port.
+    /// Opens the port as soon as it is known what is to be said.
     pub(super) fn start(self, serving: &Serving, hosted: Arc<PublishedHosted>) -> JoinHandle<io::Result<()>> {
         if let Some(files) = self.files {
             task::spawn(files.follow());
         }
-        tracing::info!(listen = %self.listen, "Envoy Gateways are answered");
-        let (metrics, shutdown) = (Arc::clone(&serving.metrics), serving.shutdown.clone().cancelled_owned());
+        let (metrics, shutdown) = (Arc::clone(&serving.metrics), serving.shutdown.clone());
+        let mut known = serving.hosted_is_known.subscribe();
         task::spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                known = known.wait_for(|is_known| *is_known) => if known.is_err() { return Ok(()) },
+            }
+            tracing::info!(listen = %self.listen, "Envoy Gateways are answered");
+            let shutdown = shutdown.cancelled_owned();
             let ended = extension::serve(self.bound, hosted, metrics, self.calls, self.options, shutdown).await;
             if let Err(error) = &ended {
                 tracing::error!(listen = %self.listen, %error, "Envoy Gateways are not answered");

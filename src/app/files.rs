@@ -35,6 +35,7 @@ pub(super) async fn start(
     let hosted = pipeline.published_hosted();
     let revisions: Option<RevisionTeller> =
         revisions.map(|revisions| revisions.start(hosted, &applied, Arc::clone(&serving.metrics)));
+    serving.hosted_is_known.send_replace(true);
     serving.set_ready();
 
     let (sender, batches) = mpsc::channel(1);
@@ -53,7 +54,7 @@ async fn feed(mut source: FileSource, sender: mpsc::Sender<Batch>, mut known: BT
     while let Some(SourceUpdate { changes, problems }) = source.next().await {
         let seen = Instant::now();
         known = tell(&known, problems);
-        if sender.send(Batch { changes, seen }).await.is_err() {
+        if sender.send(Batch { changes, seen, hosted_is_known: true }).await.is_err() {
             return;
         }
     }

@@ -10,7 +10,7 @@ use kube::{
 use serde_json::Value;
 
 use super::FIELD_MANAGER;
-use crate::model::{ObjectKey, Programmed, Report, Severity, shortened};
+use crate::model::{GatewayReport, ObjectKey, Problem, Programmed, Report, Severity, shortened};
 
 /// Of one status at most; the rest stands in the conditions.
 const AT_ONCE: usize = 5;
@@ -23,8 +23,8 @@ const MORE: &str = "… (more in the conditions)";
 /// How many bytes of what Envoys or the API server say of a Gateway stand in its conditions at least.
 const SAID: usize = 3072;
 
-/// What is new in a status: errors that it did not name before, why a Gateway's Envoys do not have its configuration, and that
-/// they have taken it.
+/// What is new in a status: errors that it did not name before, why a Gateway's Envoys do not have its configuration or nobody
+/// reaches them, and that they have taken it.
 pub(super) fn news(report: &Report, programmed: Option<&Programmed>, before: &Value, after: &Value) -> Vec<Event> {
     let event = |type_, reason: &str, note: String| Event {
         type_,
@@ -33,18 +33,25 @@ pub(super) fn news(report: &Report, programmed: Option<&Programmed>, before: &Va
         action: "Reconcile".to_owned(),
         secondary: None,
     };
+    let of_problem = |problem: &Problem| {
+        let note = match problem.field.as_str() {
+            "" => problem.message.clone(),
+            field => format!("{field}: {}", problem.message),
+        };
+        let type_ = match problem.severity() {
+            Severity::Error => EventType::Warning,
+            Severity::Warning => EventType::Normal,
+        };
+        event(type_, problem.reason.as_str(), note)
+    };
     let errors = report.problems().into_iter().filter(|problem| problem.severity() == Severity::Error);
-    let mut news: Vec<Event> = errors
-        .filter(|problem| !says(before, &problem.message))
-        .take(AT_ONCE)
-        .map(|problem| {
-            let note = match problem.field.as_str() {
-                "" => problem.message.clone(),
-                field => format!("{field}: {}", problem.message),
-            };
-            event(EventType::Warning, problem.reason.as_str(), note)
-        })
-        .collect();
+    let mut news: Vec<Event> =
+        errors.filter(|problem| !says(before, &problem.message)).take(AT_ONCE).map(of_problem).collect();
+    if let Report::Gateway(GatewayReport { unassigned: Some(problem), .. }) = report
+        && is_unassigned_anew(problem, before, after)
+    {
+        news.push(of_problem(problem));
+    }
     let failed = match programmed {
         Some(Programmed::Refused(words)) => Some(("Refused", "an Envoy refused the configuration: ", words)),
         Some(Programmed::NotProvisioned(words)) => Some(("NoResources", "", words)),
@@ -97,9 +104,24 @@ fn says(value: &Value, words: &str) -> bool {
     }
 }
 
+/// Whether a Gateway's addresses are wrong in a way in which they were not before. The words name the addresses that there are,
+/// which may come one by one: the same wrong is news again when the Gateway is another one.
+fn is_unassigned_anew(problem: &Problem, before: &Value, after: &Value) -> bool {
+    let (before, after) = (programmed_condition(before), programmed_condition(after));
+    let reason = problem.reason.as_str();
+    let is_said = after["reason"] == reason && says(after, &shortened(problem.message.clone(), SAID, ""));
+    let is_known = before["reason"] == reason
+        && (before["observedGeneration"] == after["observedGeneration"] || before["message"] == after["message"]);
+    is_said && !is_known
+}
+
+fn programmed_condition(status: &Value) -> &Value {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.find(|one| one["type"] == "Programmed").unwrap_or(&Value::Null)
+}
+
 fn is_programmed(status: &Value) -> bool {
-    let conditions = status["conditions"].as_array();
-    conditions.into_iter().flatten().any(|one| one["type"] == "Programmed" && one["status"] == "True")
+    programmed_condition(status)["status"] == "True"
 }
 
 #[cfg(test)]
@@ -107,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{Details, Kind, ObjectName, ObjectReport};
+    use crate::model::{Details, Kind, ObjectName, ObjectReport, Reason};
 
     /// Type, reason and note of what is new.
     fn told(programmed: &Programmed, before: &str, after: &str) -> Vec<(EventType, String, String)> {
@@ -137,5 +159,58 @@ mod tests {
         assert_eq!((type_, reason.as_str()), (&EventType::Warning, "NoResources"));
         assert!(note.starts_with("Deployment a/b: no ") && note.len() <= NOTE, "{note}");
         assert_eq!(told(&missing, &condition, &condition), []);
+    }
+
+    /// Type, reason and note of what is new of a Gateway that lacks addresses, whose condition says so after and something else
+    /// before: each with its generation.
+    fn lacks(
+        problem: &Problem,
+        before: (&str, i64, &str),
+        after: (&str, i64, &str),
+    ) -> Vec<(EventType, String, String)> {
+        let object = problem.object.clone();
+        let (addresses, problems, listeners) = Default::default();
+        let unassigned = Some(problem.clone());
+        let report =
+            Report::Gateway(GatewayReport { object, generation: after.1, addresses, unassigned, problems, listeners });
+        let status = |(reason, generation, message): (&str, i64, &str)| {
+            json!({"conditions": [{
+                "type": "Programmed", "status": "False", "reason": reason, "message": message, "observedGeneration": generation,
+            }]})
+        };
+        let news = news(&report, Some(&Programmed::Acknowledged), &status(before), &status(after));
+        news.into_iter().map(|event| (event.type_, event.reason, event.note.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn that_nobody_reaches_a_gateway_is_told_once_for_each_state_of_it() {
+        let gateway = ObjectKey::new(Kind::Gateway, ObjectName::new("default", "web"));
+        let (usable, message) = (Reason::AddressNotUsable, "192.0.2.1 can not be used: it has 192.0.2.2");
+        let field = "spec.addresses[0].value";
+        let problem = Problem::new(gateway.clone(), field, usable, message);
+        let said = &*format!("{field}: {message}");
+        let told = [(EventType::Warning, "AddressNotUsable".to_owned(), said.to_owned())];
+        let (pending, now) = (("Pending", 1, ""), ("AddressNotUsable", 1, said));
+        assert_eq!(lacks(&problem, pending, now), told);
+        assert_eq!(lacks(&problem, now, now), []);
+        let fewer = ("AddressNotUsable", 1, "spec.addresses[0].value: 192.0.2.1 can not be used: it has no address");
+        assert_eq!(lacks(&problem, fewer, now), [], "addresses come one by one");
+        assert_eq!(
+            lacks(&problem, ("AddressNotUsable", 0, "192.0.2.7 can not be used"), now),
+            told,
+            "another is asked for"
+        );
+        assert_eq!(lacks(&problem, ("AddressNotUsable", 0, said), now), [], "the Gateway has changed elsewhere");
+        assert_eq!(
+            lacks(&problem, now, ("Invalid", 1, "no listener can be served")),
+            [],
+            "the status says something else"
+        );
+
+        // One that is still to come is nothing to warn of.
+        let waits = Problem::new(gateway, "", Reason::AddressNotAssigned, "Service default/web has no address yet");
+        let told = [(EventType::Normal, "AddressNotAssigned".to_owned(), waits.message.clone())];
+        assert_eq!(lacks(&waits, pending, ("AddressNotAssigned", 1, &waits.message)), told);
+        assert_eq!(lacks(&waits, now, ("AddressNotAssigned", 1, &waits.message)), told);
     }
 }

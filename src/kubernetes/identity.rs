@@ -85,6 +85,8 @@ pub struct ClientSecret {
     /// for another controller's Gateway ([`HOSTED_COMPONENT`](crate::model::HOSTED_COMPONENT)), in the operator's namespace, has
     /// no owner, and is deleted when it is not wanted any more.
     pub metadata: Value,
+    /// It is kept fresh if it is there, and not made if it is not.
+    pub if_there: bool,
 }
 
 /// The Secrets that should exist, by name.
@@ -92,6 +94,15 @@ pub type ClientSecrets = OrdMap<ObjectName, Arc<ClientSecret>>;
 
 /// Gateways whose Envoys have no certificate, and why.
 pub type CertificateProblems = BTreeMap<ObjectName, String>;
+
+/// Which Secrets should exist.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// These.
+    pub secrets: watch::Receiver<ClientSecrets>,
+    /// Whether those for other controllers' Gateways are among them. Until it is so, the ones that are there are kept.
+    pub hosted_is_known: watch::Receiver<bool>,
+}
 
 /// What comes of it.
 #[derive(Debug)]
@@ -107,7 +118,7 @@ pub fn start(
     client: Client,
     config: IdentityConfig,
     leader: Leadership,
-    wanted: watch::Receiver<ClientSecrets>,
+    wanted: Wanted,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> Identities {

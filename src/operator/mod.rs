@@ -54,7 +54,11 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     /// Whatever exists stays as it is and nothing is added: the Gateway is about to go, or its parameters can not be used.
-    Keep,
+    Keep {
+        /// The certificate of the Envoys that are there: it is renewed while it is there, and not made if it is not. Nothing for
+        /// a Gateway that no API server gave a uid.
+        certificate: Option<CertificateRequest>,
+    },
     /// These objects, and no others.
     Objects {
         /// The certificate by which its Envoys show who they are.
@@ -217,28 +221,27 @@ fn plan(settings: &Settings, name: &ObjectName, view: &mut View<'_, Operator>) -
         return None;
     }
     let parameters = gateway_parameters(name, &gateway, view);
-    let (Ok(infrastructure), true) = (infrastructure(&gateway), parameters.problems.is_empty()) else {
-        return Some(Plan::Keep);
-    };
-    // What belongs to a Gateway that is being deleted may go before it, and must not come again.
-    let uid = gateway.metadata.uid.as_deref().filter(|_| gateway.metadata.deletion_timestamp.is_none());
-    let Some(uid) = uid else { return Some(Plan::Keep) };
+    let Some(uid) = gateway.metadata.uid.as_deref() else { return Some(Plan::Keep { certificate: None }) };
     let of_name = |object: String| ObjectName::new(Arc::clone(&name.namespace), object);
+    let common = Common::new(name, uid, gateway.spec.infrastructure.as_ref());
+    let secret = of_name(client_certificate_name(&name.name, class));
+    let certificate =
+        CertificateRequest { metadata: common.metadata(&secret, None), secret: secret.clone(), gateway: name.clone() };
+    // What belongs to a Gateway that is being deleted may go before it, and must not come again.
+    let is_staying = gateway.metadata.deletion_timestamp.is_none();
+    let (Ok(infrastructure), true) = (infrastructure(&gateway), is_staying && parameters.problems.is_empty()) else {
+        return Some(Plan::Keep { certificate: Some(certificate) });
+    };
     let source = Source {
         settings,
         name,
         gateway: &gateway,
         address: bound_address(&parameters.spec, view),
         parameters: parameters.spec,
-        common: Common::new(name, uid, gateway.spec.infrastructure.as_ref()),
+        common,
         objects: of_name(infrastructure_name(&name.name, class)),
-        certificate: of_name(client_certificate_name(&name.name, class)),
+        certificate: secret,
         ports: Ports::of(&gateway, settings.privileged_ports),
-    };
-    let certificate = CertificateRequest {
-        secret: source.certificate.clone(),
-        gateway: name.clone(),
-        metadata: source.common.metadata(&source.certificate, None),
     };
     let objects = match infrastructure {
         Infrastructure::External => Vec::new(),

@@ -201,7 +201,7 @@ impl Runner {
         }
         let is_planned = |plan: &Plan| match plan {
             Plan::Objects { objects, .. } => objects.iter().any(|object| object.key == key),
-            Plan::Keep => false,
+            Plan::Keep { .. } => false,
         };
         let from = ObjectName::new(Arc::clone(&key.name.namespace), "");
         let of_namespace = self.plans.iter().flat_map(|plans| plans.range(from.clone()..));

@@ -63,7 +63,7 @@ pub fn steps(
     sees: impl Fn(OwnedKind) -> bool,
 ) -> Vec<Step> {
     let (certificate, objects): (_, &[PlannedObject]) = match plan {
-        Some(Plan::Keep) => return Vec::new(),
+        Some(Plan::Keep { .. }) => return Vec::new(),
         Some(Plan::Objects { certificate, objects }) => {
             (Some(OwnedKey::new(OwnedKind::Secret, certificate.secret.clone())), objects)
         }

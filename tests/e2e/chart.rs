@@ -79,6 +79,7 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
         "envoyGateway.rbac.create=true",
         "envoyGateway.namespace=theirs",
         "envoyGateway.serviceAccount=them",
+        "admin.openDebug=true",
         "extraArgs={--privileged-ports}",
         "extraEnv[0].name=A",
         "extraEnv[0].value=b",
@@ -103,7 +104,9 @@ fn what_is_off_by_default_is_well_formed_when_it_is_on() {
     let pod = &find("Deployment")["spec"]["template"];
     let container = &pod["spec"]["containers"][0];
     assert_eq!(container["image"], format!("tailscale-gateway@{}", &on[6]["image.digest=".len()..]));
-    assert!(container["args"].as_array().is_some_and(|all| all.contains(&json!("--privileged-ports"))));
+    for flag in ["--privileged-ports", "--admin-open-debug"] {
+        assert!(container["args"].as_array().is_some_and(|all| all.contains(&json!(flag))), "{flag}");
+    }
     assert!(container["env"].as_array().is_some_and(|all| all.contains(&json!({ "name": "A", "value": "b" }))));
     assert_eq!((&pod["metadata"]["annotations"]["a"], &pod["metadata"]["labels"]["c"]), (&json!("b"), &json!("d")));
     let spec = &pod["spec"];

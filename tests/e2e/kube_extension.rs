@@ -66,7 +66,7 @@ use crate::{
 };
 
 /// A tailnet.
-const TAILNET: &str = "
+pub(crate) const TAILNET: &str = "
 apiVersion: gateway.tailscale.com/v1alpha1
 kind: TailscaleTailnet
 metadata: {name: corp}
@@ -74,7 +74,7 @@ spec: {tailnet: example.ts.net, oauthSecretName: oauth, oauthSecretNamespace: de
 ";
 
 /// An Envoy Gateway's class, a Gateway of it, and our word that tailnets are reached through it.
-fn hosted(name: &str, port: u16) -> String {
+pub(crate) fn hosted(name: &str, port: u16) -> String {
     format!(
         "
 apiVersion: gateway.networking.k8s.io/v1
@@ -100,7 +100,7 @@ spec:
     )
 }
 
-fn machines(target: &str, timeout: &str) -> String {
+pub(crate) fn machines(target: &str, timeout: &str) -> String {
     format!(
         "
 apiVersion: gateway.tailscale.com/v1alpha1
@@ -122,13 +122,13 @@ spec:
 const NAME: &str = "TailscaleGatewayRevision";
 
 /// What stands in the object of Gateway `default/NAME`.
-async fn revision(cluster: &Cluster, name: &str) -> Option<TailscaleGatewayRevision> {
+pub(crate) async fn revision(cluster: &Cluster, name: &str) -> Option<TailscaleGatewayRevision> {
     let api: Api<TailscaleGatewayRevision> = Api::namespaced(cluster.client().await, "default");
     api.get_opt(name).await.unwrap_or_else(|error| panic!("{NAME} {name}: {error}"))
 }
 
 /// Waits until the object of a Gateway says what the control plane has to say.
-async fn until_told(cluster: &Cluster, control: &Gateway, name: &str) -> TailscaleGatewayRevision {
+pub(crate) async fn until_told(cluster: &Cluster, control: &Gateway, name: &str) -> TailscaleGatewayRevision {
     until(&format!("{NAME} {name} to be up to date"), async || {
         let page = control.admin("/debug/extension").await.json();
         let gateways = page["gateways"].as_array().cloned().unwrap_or_default();

@@ -16,13 +16,13 @@ use tailscale_gateway::{
     },
     kubernetes::{
         CertificateProblems, ClientSecret, ClientSecrets, Identities, IdentityConfig, Leadership,
-        identity::{AUTHORITIES_SECRET, CERTIFICATE_LABEL, start},
+        identity::{AUTHORITIES_SECRET, CERTIFICATE_LABEL, Wanted, start},
     },
     metrics::Metrics,
     model::ObjectName,
     snapshot::SnapshotCache,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -43,6 +43,7 @@ use crate::{
 struct Replica {
     leads: watch::Sender<bool>,
     wanted: watch::Sender<ClientSecrets>,
+    _hosted_is_known: watch::Sender<bool>,
     kept: Identities,
     metrics: Arc<Metrics>,
     _stop: DropGuard,
@@ -51,12 +52,14 @@ struct Replica {
 impl Replica {
     fn start(client: &Client, config: IdentityConfig, leads: bool) -> Self {
         let (leads, leader) = watch::channel(leads);
-        let (wanted, wants) = watch::channel(ClientSecrets::new());
+        let (wanted, secrets) = watch::channel(ClientSecrets::new());
+        let (hosted_is_known, known) = watch::channel(true);
+        let wants = Wanted { secrets, hosted_is_known: known };
         let metrics = Arc::new(Metrics::new(Arc::new(SnapshotCache::new())));
         let stop = CancellationToken::new();
         let leader = Leadership::new(leader, Duration::from_secs(15));
         let kept = start(client.clone(), config, leader, wants, Arc::clone(&metrics), stop.clone());
-        Self { leads, wanted, kept, metrics, _stop: stop.drop_guard() }
+        Self { leads, wanted, _hosted_is_known: hosted_is_known, kept, metrics, _stop: stop.drop_guard() }
     }
 
     /// Waits for the server's identity to be as it is wanted.
@@ -99,6 +102,7 @@ fn wanted(namespace: &str, gateway: &str) -> ClientSecret {
         secret: ObjectName::new(namespace, format!("{gateway}-certificate")),
         gateway: ObjectName::new(namespace, gateway),
         metadata: json!({ "labels": { "example.com/of": gateway }, "annotations": { "example.com/a": "b" } }),
+        if_there: false,
     }
 }
 
@@ -156,6 +160,58 @@ async fn the_authority_is_made_once_by_the_replica_that_leads_and_every_replica_
     let created = writes.iter().filter(|(verb, _, code)| verb == "create" && *code == 201).count();
     assert_eq!(created, 1, "{writes:?}");
     assert_eq!(writes.iter().filter(|(verb, ..)| verb == "patch").count(), 1, "{writes:?}");
+}
+
+/// The same client, but that the answers to writes of a Secret are held back: each is handed on when it is said to be.
+fn withholding(client: Client, secret: &'static str, held: mpsc::UnboundedSender<oneshot::Sender<()>>) -> Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (client, held) = (client.clone(), held.clone());
+        async move {
+            let is_held = request.method() == http::Method::PATCH && request.uri().path().ends_with(secret);
+            let answer = client.send(request).await;
+            if is_held {
+                let (hand_on, handed_on) = oneshot::channel();
+                held.send(hand_on).expect("the test goes on");
+                handed_on.await.expect("the test says so");
+            }
+            answer
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test]
+async fn a_write_under_way_when_the_lead_is_lost_is_waited_for_and_what_came_of_it_is_counted() {
+    let cluster = Cluster::shared().await;
+    let (namespace, client) = (cluster.namespace("identity").await, cluster.client().await);
+    let api: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let (held, mut writes) = mpsc::unbounded_channel();
+    let replica = Replica::start(&withholding(client, "/web-certificate", held), config(&namespace, LONG), true);
+    replica.want(&[wanted(&namespace, "web")]);
+    let answer = within("the write", writes.recv()).await.expect("the client goes on");
+    let written = api.get("web-certificate").await.expect("the API server has done it");
+    let issued = |count: u32| {
+        let page = replica.metrics.render();
+        let is_so = page.contains(&format!("tailscale_gateway_xds_certificates_issued_total{{of=\"client\"}} {count}"));
+        if is_so { Ok(()) } else { Err(page) }
+    };
+    replica.leads.send_replace(false);
+    // All tasks run on this thread: by now it knows.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!answer.is_closed(), "the write was dropped, and another replica may begin while it is under way");
+    assert!(issued(1).is_err(), "nothing is known of it yet");
+    answer.send(()).expect("it is waited for");
+    until("the write to be counted", async || issued(1)).await;
+
+    // Leading again, it finds what it has written, and writes what is new.
+    replica.leads.send_replace(true);
+    replica.want(&[wanted(&namespace, "web"), wanted(&namespace, "api")]);
+    until_secret(&api, "api-certificate", |_| true).await;
+    until("both to be counted", async || issued(2)).await;
+    assert_eq!(data(&api.get("web-certificate").await.expect("it is there")), data(&written));
+    assert!(writes.try_recv().is_err(), "it is written once");
 }
 
 #[tokio::test]

@@ -118,7 +118,9 @@ impl Site {
     }
 
     async fn get(&self, kind: &str, name: &str) -> Value {
-        let printed = self.cluster.kubectl(&["get", kind, name, "--output", "json"]).await.expect_success();
+        let named: &[&str] = if name.is_empty() { &[] } else { &[name] };
+        let all = [&["get", kind][..], named, &["--output", "json"]].concat();
+        let printed = self.cluster.kubectl(&all).await.expect_success();
         serde_json::from_str(&printed).expect("kubectl prints JSON")
     }
 
@@ -135,6 +137,13 @@ impl Site {
             if said == wanted { Ok(text(message)) } else { Err(status.to_string()) }
         })
         .await
+    }
+
+    /// The Events of the Gateway with this reason.
+    async fn told(&self, reason: &str) -> Vec<Value> {
+        let events = self.get("events.v1.events.k8s.io", "").await["items"].as_array().cloned().unwrap_or_default();
+        let is_of = |event: &Value| event["regarding"]["name"] == "web" && event["reason"] == reason;
+        events.into_iter().filter(is_of).collect()
     }
 
     /// What a load balancer would do: give the Service these addresses.
@@ -176,6 +185,9 @@ async fn a_gateway_has_the_addresses_that_it_asks_for_or_says_that_it_has_not() 
 
     let message = site.until_programmed("False AddressNotUsable").await;
     assert!(message.contains("203.0.113.7 can not be used") && message.contains("has no address"), "{message}");
+    let told =
+        until("an Event that says so", async || site.told("AddressNotUsable").await.pop().ok_or("none".into())).await;
+    assert_eq!((&told["type"], told["note"].as_str()), (&json!("Warning"), Some(&*message)));
     // One for each of seventeen nodes, and not the one that is asked for.
     let mut nodes: Vec<String> = (1..=17).map(|node| format!("198.51.100.{node}")).collect();
     site.balance(&nodes.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -188,6 +200,8 @@ async fn a_gateway_has_the_addresses_that_it_asks_for_or_says_that_it_has_not() 
     nodes.push("203.0.113.7".to_owned());
     site.balance(&nodes.iter().map(String::as_str).collect::<Vec<_>>()).await;
     site.until_programmed("True Programmed").await;
+    until("an Event that says so", async || site.told("Programmed").await.pop().ok_or("none".into())).await;
+    assert_eq!(site.told("AddressNotUsable").await.len(), 1, "it is told once, whatever addresses come meanwhile");
     let addresses = site.get("gateway", "web").await["status"]["addresses"].clone();
     assert_eq!((addresses[0]["value"].as_str(), addresses.as_array().map(Vec::len)), (Some("203.0.113.7"), Some(16)));
 }

@@ -31,6 +31,7 @@ mod kube_identity;
 mod kube_installed;
 mod kube_provision;
 mod kube_quickstart;
+mod kube_rights;
 mod kube_serve;
 mod kube_upgrade;
 mod mtls;

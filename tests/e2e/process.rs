@@ -4,7 +4,14 @@ use serde_json::Value;
 
 use crate::{
     site::{GATEWAY, Site, documents, gateway, gateway_on, https_listener, listener, route, route_to, secret, service},
-    support::{backend::Backend, client, gateway::run, ports::Port, tls::Authority, wait::until},
+    support::{
+        backend::Backend,
+        client,
+        gateway::{Gateway, run},
+        ports::Port,
+        tls::Authority,
+        wait::until,
+    },
 };
 
 /// A site with one backend, `web`, behind the route `all`.
@@ -50,6 +57,29 @@ async fn sigterm_lets_streams_go_and_ends_with_success() {
     assert!(lines.last().is_some_and(|line| line.contains("\"ended\"")), "{lines:#?}");
     // The Envoy has what it had.
     assert_eq!(site.get("/").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn strangers_may_probe_and_measure_and_see_what_is_configured_only_where_that_is_opened() {
+    let (_backend, site) = simple().await;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let manifest = gateway(&[listener("http", &Port::lease())]);
+    std::fs::write(folder.path().join("gateway.yaml"), manifest).expect("it can be written");
+    let open = Gateway::start_with(folder.path(), &["--admin-open-debug"]).await;
+    // As from a service mesh's proxy: the only address on this machine that is not at home there.
+    let from_elsewhere = async |control: &Gateway, path: &str| {
+        let answer = client::get(control.admin_address(), path).from("127.0.0.6").send().await;
+        (answer.status, answer.text())
+    };
+    for path in ["/healthz", "/readyz", "/metrics", "/debug/objects", "/debug/xds/dump", "/debug/xds/clients"] {
+        assert_eq!(site.control.admin(path).await.status, 200, "{path}");
+        assert_eq!(from_elsewhere(&open, path).await.0, 200, "{path}");
+        let (status, text) = from_elsewhere(&site.control, path).await;
+        match path.starts_with("/debug/") {
+            true => assert!(status == 403 && text.contains("kubectl port-forward"), "{path}: {status} {text}"),
+            false => assert_eq!(status, 200, "{path}"),
+        }
+    }
 }
 
 #[test]

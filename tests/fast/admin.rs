@@ -1,13 +1,16 @@
 //! The admin port's pages.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use axum::body::Body;
+use axum::{body::Body, extract::ConnectInfo};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tailscale_gateway::{
-    admin::{Admin, Readiness, router, serve},
+    admin::{Admin, Readiness, is_at_home, router, serve},
     snapshot::TypeUrl,
 };
 use tailscale_gateway_proto::{
@@ -31,6 +34,7 @@ fn admin(server: &Server, readiness: Readiness) -> Admin {
         reports: Arc::default(),
         hosted: Arc::default(),
         calls: Arc::default(),
+        open_debug: false,
     }
 }
 
@@ -41,7 +45,15 @@ fn ready() -> Readiness {
 }
 
 async fn get(admin: &Admin, path: &str, accept: &str) -> (StatusCode, String) {
-    let request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+    get_from(Some("127.0.0.1:50000"), admin, path, accept).await
+}
+
+/// The same, from an address, or from nobody knows where.
+async fn get_from(peer: Option<&str>, admin: &Admin, path: &str, accept: &str) -> (StatusCode, String) {
+    let mut request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer.parse().unwrap()));
+    }
     let response = router(admin.clone()).oneshot(request).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -82,6 +94,42 @@ async fn metrics_are_on_a_page() {
     );
     assert!(page.contains(r#"tailscale_gateway_xds_parked_resources{type="Cluster"} 0"#), "{page}");
     assert!(page.contains("tailscale_gateway_xds_diff_cache_misses_total"), "{page}");
+}
+
+#[test]
+fn at_home_is_who_asks_from_the_same_machine_and_nobody_whom_something_else_there_hands_on() {
+    let home = |peer: &str| is_at_home(peer.parse::<IpAddr>().unwrap());
+    for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        assert!(home(peer), "{peer}");
+    }
+    for peer in
+        ["127.0.0.6", "::ffff:127.0.0.6", "10.244.0.7", "0.0.0.0", "::", "fd00::1", "::ffff:10.0.0.1", "169.254.1.1"]
+    {
+        assert!(!home(peer), "{peer}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_is_told_how_the_process_is_and_nothing_of_what_is_configured() {
+    let server = Server::start().await;
+    server.publish(small_world());
+    let mut admin = admin(&server, ready());
+    let (_, index) = get(&admin, "/debug", "text/html").await;
+    let links: Vec<&str> = index.split("href=").skip(1).map(|rest| rest.split('>').next().unwrap()).collect();
+    assert_eq!(links.iter().filter(|link| link.starts_with("/debug/")).count(), 4);
+    for open in [false, true] {
+        admin.open_debug = open;
+        for peer in [Some("10.244.0.7:50000"), Some("[::ffff:127.0.0.6]:50000"), None] {
+            for link in &links {
+                let (status, body) = get_from(peer, &admin, link, "*/*").await;
+                let expected =
+                    if open || !link.starts_with("/debug/") { StatusCode::OK } else { StatusCode::FORBIDDEN };
+                assert_eq!(status, expected, "{link} from {peer:?}: {body}");
+                let says_how = body.contains("kubectl port-forward") && body.contains("--admin-open-debug");
+                assert_eq!(says_how, expected == StatusCode::FORBIDDEN, "{body}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

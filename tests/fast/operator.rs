@@ -59,7 +59,7 @@ fn planned(case: &Case) -> String {
     for (gateway, plan) in plans {
         let what = match plan.as_deref() {
             None => json!("nothing"),
-            Some(Plan::Keep) => json!("what there is"),
+            Some(Plan::Keep { .. }) => json!("what there is"),
             Some(Plan::Objects { certificate, objects }) => {
                 let mut all: Vec<Value> = Vec::new();
                 if shown("Secret") {
@@ -213,12 +213,32 @@ fn envoys_bind_ipv6_where_the_cluster_or_the_parameters_ask_for_it_and_ipv4_alon
 #[test]
 fn nothing_is_done_for_a_gateway_that_is_about_to_go_and_nothing_should_exist_for_one_that_is_gone() {
     let mut planner = Planner::new(settings());
-    planner.apply(&[class(), gateway("web", "/spec/infrastructure", json!({}))]);
+    let [(_, Some(before))] = &planner.apply(&[class(), gateway("web", "/spec/infrastructure", json!({}))])[..] else {
+        panic!("there is one Gateway")
+    };
+    let Plan::Objects { certificate, .. } = &**before else { panic!("{before:?}") };
     let plans = planner.apply(&[gateway("web", "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"))]);
-    assert_eq!(plans.into_iter().map(|(_, plan)| plan.as_deref().cloned()).collect::<Vec<_>>(), [Some(Plan::Keep)]);
+    let kept = Plan::Keep { certificate: Some(certificate.clone()) };
+    assert_eq!(plans.into_iter().map(|(_, plan)| plan.as_deref().cloned()).collect::<Vec<_>>(), [Some(kept)]);
     let name = ObjectName::new("default", "web");
     let key = tailscale_gateway::model::ObjectKey::new(Kind::Gateway, name.clone());
     assert_eq!(planner.apply(&[Change::Remove(key)]), [(name, None)]);
+}
+
+#[test]
+fn a_gateway_whose_parameters_are_missing_has_the_certificate_that_it_has_with_them() {
+    let mut planner = Planner::new(settings());
+    let reference = json!({"parametersRef": {
+        "group": "gateway.tailscale.com", "kind": "TailscaleGatewayParameters", "name": "sample"
+    }});
+    planner.apply(&[class(), gateway("web", "/spec/infrastructure", reference)]);
+    let name = ObjectName::new("default", "web");
+    let kept = std::sync::Arc::clone(planner.plan(&name).unwrap());
+    let Plan::Keep { certificate: Some(kept) } = &*kept else { panic!("{kept:?}") };
+    planner
+        .apply(&[Change::Upsert(accepted(Kind::TailscaleGatewayParameters, sample(Kind::TailscaleGatewayParameters)))]);
+    let Plan::Objects { certificate, .. } = &**planner.plan(&name).unwrap() else { panic!("it can be planned") };
+    assert_eq!(certificate, kept);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn named(name: &str) -> ObjectName {
 fn objects(plan: &Plan) -> &[PlannedObject] {
     match plan {
         Plan::Objects { objects, .. } => objects,
-        Plan::Keep => panic!("nothing is planned"),
+        Plan::Keep { .. } => panic!("nothing is planned"),
     }
 }
 
@@ -142,8 +142,12 @@ fn what_is_not_there_is_created_in_order_and_what_is_there_is_left_alone() {
             .map(|kind| format!("create {kind} default/web-tailscale"))
     );
     assert_eq!(done(Some(&plan), &all_stored(&plan)), [""; 0]);
-    assert_eq!(done(Some(&Plan::Keep), &BTreeMap::new()), [""; 0]);
-    assert_eq!(done(Some(&Plan::Keep), &all_stored(&plan)), [""; 0]);
+    let Plan::Objects { certificate, .. } = &*plan else { panic!("nothing is planned") };
+    for certificate in [None, Some(certificate.clone())] {
+        let kept = Plan::Keep { certificate };
+        assert_eq!(done(Some(&kept), &BTreeMap::new()), [""; 0]);
+        assert_eq!(done(Some(&kept), &all_stored(&plan)), [""; 0]);
+    }
 }
 
 #[test]

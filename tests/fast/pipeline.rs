@@ -42,7 +42,7 @@ async fn p75_changes_that_come_while_others_are_applied_are_one_commit() {
     let metrics = Arc::new(Metrics::new(cache));
     let run = tokio::spawn(pipeline::run(pipeline, batches, metrics, after, || panic!("nothing panics")));
     let world = World::hosts(40);
-    let batch = |changes| Batch { changes, seen: Instant::now() };
+    let batch = |changes| Batch { changes, seen: Instant::now(), hosted_is_known: true };
     sender.send(batch(world.changes())).await.expect("it is read");
     assert_eq!(commits.recv().await, Some(world.changes().len()));
     // Nothing runs between these, as there is one thread.

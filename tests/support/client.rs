@@ -2,7 +2,11 @@
 //!
 //! It follows no redirect, retries nothing and keeps no cookies: what it returns is what the server said.
 
-use std::{error::Error, net::SocketAddr, sync::Arc};
+use std::{
+    error::Error,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -16,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::TcpSocket,
     task::AbortHandle,
 };
 use tokio_rustls::TlsConnector;
@@ -27,6 +31,7 @@ use super::{backend::Echo, tls::Authority, wait::within};
 #[derive(Clone, Debug)]
 pub struct Request {
     to: SocketAddr,
+    from: Option<IpAddr>,
     method: Method,
     path: String,
     host: String,
@@ -53,6 +58,7 @@ pub struct Response {
 pub fn get(to: SocketAddr, path: &str) -> Request {
     Request {
         to,
+        from: None,
         method: Method::GET,
         path: path.to_owned(),
         host: to.to_string(),
@@ -67,6 +73,12 @@ impl Request {
     /// Another method.
     pub fn method(mut self, method: &str) -> Self {
         self.method = method.parse().expect("a method");
+        self
+    }
+
+    /// From this address.
+    pub fn from(mut self, address: &str) -> Self {
+        self.from = Some(address.parse().expect("an IP address"));
         self
     }
 
@@ -196,7 +208,12 @@ enum Sender {
 impl Connection {
     /// A connection on which this request, and others to the same server, can be sent.
     pub async fn open(request: &Request) -> Result<Self, String> {
-        let stream = TcpStream::connect(request.to).await.map_err(|error| chain("connect", &error))?;
+        let socket = if request.to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.expect("a socket can be had");
+        if let Some(address) = request.from {
+            socket.bind(SocketAddr::new(address, 0)).map_err(|error| chain("bind", &error))?;
+        }
+        let stream = socket.connect(request.to).await.map_err(|error| chain("connect", &error))?;
         let _without_delay = stream.set_nodelay(true);
         let Some((config, name)) = &request.tls else { return Self::handshake(request, stream, None).await };
         let mut config = (**config).clone();

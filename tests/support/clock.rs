@@ -1,4 +1,4 @@
-//! Programs whose clock is wrong, as a machine's is when nobody sets it.
+//! Programs whose clock is wrong, as a machine's is when nobody sets it, or for which time passes faster than it does.
 
 use std::{fs, path::Path, process, process::Command, sync::OnceLock};
 
@@ -9,6 +9,18 @@ use super::tools::{repository, stdout};
 /// # Panics
 /// When there is no C compiler, without which nothing here could have been built.
 pub fn wrong_by(seconds: i64) -> Vec<(String, String)> {
+    preloaded("TSGW_TEST_CLOCK_SECONDS", seconds.to_string())
+}
+
+/// The environment in which a quarter of an hour passes for a program as soon as there is a file of this name.
+///
+/// # Panics
+/// As [`wrong_by`].
+pub fn later(file: &Path) -> Vec<(String, String)> {
+    preloaded("TSGW_TEST_CLOCK_LATER", file.to_str().expect("its path is UTF-8").to_owned())
+}
+
+fn preloaded(variable: &str, value: String) -> Vec<(String, String)> {
     static LIBRARY: OnceLock<String> = OnceLock::new();
     let library = LIBRARY.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -22,5 +34,5 @@ pub fn wrong_by(seconds: i64) -> Vec<(String, String)> {
         library.to_str().expect("the folder has a name in UTF-8").to_owned()
     });
     let pair = |name: &str, value: String| (name.to_owned(), value);
-    vec![pair("LD_PRELOAD", library.clone()), pair("TSGW_TEST_CLOCK_SECONDS", seconds.to_string())]
+    vec![pair("LD_PRELOAD", library.clone()), pair(variable, value)]
 }

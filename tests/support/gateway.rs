@@ -84,6 +84,12 @@ impl Gateway {
         Self::spawn("kubernetes".to_owned(), &[&fixed, flags].concat(), Vec::new())
     }
 
+    /// With mutual TLS and more in its environment, without waiting until it is ready.
+    pub fn begin_secure_in_cluster(kubeconfig: &Path, flags: &[&str], environment: Vec<(String, String)>) -> Self {
+        let kubeconfig = kubeconfig.to_str().expect("its path is UTF-8");
+        Self::spawn("kubernetes".to_owned(), &[&["--kubeconfig", kubeconfig], flags].concat(), environment)
+    }
+
     async fn start_on(source: String, flags: &[&str]) -> Self {
         let gateway = Self::spawn(source, flags, Vec::new());
         gateway.ready().await;
@@ -113,6 +119,11 @@ impl Gateway {
     /// Where it serves xDS.
     pub fn xds(&self) -> SocketAddr {
         self.xds.address()
+    }
+
+    /// Where its admin interface is.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address()
     }
 
     /// The process, for its output.

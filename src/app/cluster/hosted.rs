@@ -46,6 +46,7 @@ impl HostedCertificates {
                             secret: secret.clone(),
                             gateway: gateway.clone(),
                             metadata: metadata(gateway),
+                            if_there: false,
                         };
                         known.insert(secret, Arc::new(wanted));
                         is_new = true;

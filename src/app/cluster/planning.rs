@@ -53,19 +53,20 @@ impl Planning {
             let before = known.clone();
             for (gateway, plan) in &plans {
                 let wanted = match plan.as_deref() {
-                    Some(Plan::Objects { certificate, .. }) => Some(certificate),
+                    Some(Plan::Objects { certificate, .. }) => Some((certificate, false)),
                     // The Envoys that are there go on, and need their certificate.
-                    Some(Plan::Keep) => continue,
+                    Some(Plan::Keep { certificate }) => certificate.as_ref().map(|certificate| (certificate, true)),
                     None => None,
                 };
                 if let Some(former) = secret_of.remove(gateway) {
                     known.remove(&former);
                 }
-                if let Some(wanted) = wanted {
+                if let Some((wanted, if_there)) = wanted {
                     let secret = ClientSecret {
                         secret: wanted.secret.clone(),
                         gateway: wanted.gateway.clone(),
                         metadata: wanted.metadata.clone(),
+                        if_there,
                     };
                     known.insert(wanted.secret.clone(), Arc::new(secret));
                     secret_of.insert(gateway.clone(), wanted.secret.clone());

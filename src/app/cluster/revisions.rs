@@ -25,12 +25,13 @@ pub(super) fn start(
     client: Client,
     leader: Leadership,
     states: watch::Receiver<KindStates>,
+    hosted_is_known: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     hosted: Arc<PublishedHosted>,
 ) -> RevisionTeller {
     let (news, heard) = mpsc::unbounded_channel();
     let (may_write, writes) = watch::channel(false);
-    task::spawn(follow(leader.clone(), states, may_write));
+    task::spawn(follow(leader.clone(), states, hosted_is_known, may_write));
     task::spawn(revisions::run::run(AtApiServer(client, leader), heard, writes, metrics));
     RevisionTeller::new(news, hosted)
 }
@@ -55,10 +56,15 @@ pub(super) fn tell_found(teller: &RevisionTeller, changes: &[Change]) {
     }
 }
 
-/// Says whether this replica may write: it leads, and there is such a kind.
-async fn follow(mut leader: Leadership, mut states: watch::Receiver<KindStates>, may_write: watch::Sender<bool>) {
+/// Says whether this replica may write: it leads, it is known what is wanted, and there is such a kind.
+async fn follow(
+    mut leader: Leadership,
+    mut states: watch::Receiver<KindStates>,
+    mut hosted_is_known: watch::Receiver<bool>,
+    may_write: watch::Sender<bool>,
+) {
     loop {
-        let leads = leader.look();
+        let leads = leader.look() && *hosted_is_known.borrow_and_update();
         let is_there = matches!(
             states.borrow_and_update().get(&Kind::TailscaleGatewayRevision),
             // What is found may be old while the watch is broken; what is written is right all the same.
@@ -68,6 +74,7 @@ async fn follow(mut leader: Leadership, mut states: watch::Receiver<KindStates>,
         let goes_on = tokio::select! {
             changed = leader.changed() => changed.is_ok(),
             changed = states.changed() => changed.is_ok(),
+            changed = hosted_is_known.changed() => changed.is_ok(),
             () = may_write.closed() => false,
         };
         if !goes_on {

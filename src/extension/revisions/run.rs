@@ -55,6 +55,10 @@ pub async fn run<P: Place>(
     let mut working: FuturesUnordered<BoxFuture<'static, Done>> = FuturesUnordered::new();
     loop {
         let writes = *may_write.borrow_and_update();
+        // Whoever allows it has said before what is wanted.
+        while let Ok(more) = news.try_recv() {
+            take(&mut revisions, &place, more);
+        }
         while writes && working.len() < AT_ONCE {
             let Some((gateway, step)) = revisions.next(Instant::now().into_std()) else { break };
             working.push(carry_out(place.clone(), gateway, step).boxed());
@@ -65,9 +69,6 @@ pub async fn run<P: Place>(
             first = news.recv() => {
                 let Some(first) = first else { return };
                 take(&mut revisions, &place, first);
-                while let Ok(more) = news.try_recv() {
-                    take(&mut revisions, &place, more);
-                }
             }
             changed = may_write.changed() => if changed.is_err() { return },
             Some(done) = working.next() => finish(&mut revisions, &place, &metrics, done),

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AUTHORITIES_SECRET, AUTHORITY, CERTIFICATE_LABEL, CLIENT, CertificateProblems, ClientSecret, ClientSecrets,
-    IdentityConfig, Known, Seen, at, data_of,
+    IdentityConfig, Known, Seen, Wanted, at, data_of,
 };
 use crate::{
     identity::{
@@ -54,7 +54,7 @@ pub(super) struct Issuer {
     pub(super) config: Arc<IdentityConfig>,
     pub(super) leader: Leadership,
     pub(super) found: watch::Receiver<Known>,
-    pub(super) wanted: watch::Receiver<ClientSecrets>,
+    pub(super) wanted: Wanted,
     pub(super) problems: watch::Sender<Arc<CertificateProblems>>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -87,19 +87,17 @@ impl Issuer {
                 () = shutdown.cancelled() => return,
                 leads = self.leader.until(true) => if leads.is_err() { return },
             }
-            let mut leader = self.leader.clone();
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                // A write that is under way is dropped with it: nothing is written after the Lease is lost.
-                lost = leader.until(false) => if lost.is_err() { return },
-                () = self.lead() => return,
+            if !self.lead(&shutdown).await {
+                return;
             }
             self.problems.send_replace(Arc::default());
         }
     }
 
-    /// Writes what is due, for as long as nothing ends it.
-    async fn lead(&mut self) {
+    /// Writes what is due, for as long as this replica leads; whether it may lead again. A request under way is waited for when
+    /// the lead is lost, which it keeps others from beginning with meanwhile: nobody knows of one that is dropped whether it was
+    /// answered, and an API server may do it yet.
+    async fn lead(&mut self, shutdown: &CancellationToken) -> bool {
         let labelled = watcher::Config::default().labels(&format!("{CERTIFICATE_LABEL}={CLIENT}"));
         let all: Api<Secret> = Api::all(self.client.clone());
         let mut events = watcher(all, labelled).default_backoff().boxed();
@@ -110,12 +108,14 @@ impl Issuer {
         let mut is_told = true;
         loop {
             let seen = self.found.borrow_and_update().clone();
-            let wanted = self.wanted.borrow_and_update().clone();
+            // In this order: whoever says that it is known has said before what it is.
+            let hosted_is_known = *self.wanted.hosted_is_known.borrow_and_update();
+            let wanted = self.wanted.secrets.borrow_and_update().clone();
             let mut next = Instant::now() + LONGEST_RETRY;
             if let Some(seen) = &seen {
                 if own.until.is_none_or(|until| Instant::now() >= until) {
                     let done = self.keep_authorities(seen).await;
-                    own.note(done, |error| tracing::warn!(secret = AUTHORITIES_SECRET, "{error}"));
+                    own.note(done, |error| self.warn(|| tracing::warn!(secret = AUTHORITIES_SECRET, "{error}")));
                 }
                 next = own.until.unwrap_or(next);
                 // Equal trust is the same trust: what was checked for it need not be checked again.
@@ -130,21 +130,30 @@ impl Issuer {
                 checked.retain(|secret, _| wanted.contains_key(secret));
                 self.keep_clients(&wanted, trust, &mut store, &mut checked).await;
                 next = checked.values().map(|one| one.until).fold(next, Instant::min);
-                if !self.delete_unwanted(&wanted, &mut store).await {
+                if hosted_is_known && !self.delete_unwanted(&wanted, &mut store).await {
                     next = next.min(Instant::now() + RETRY);
                 }
-                self.tell(&checked);
+                if self.leader.leads() {
+                    self.tell(&checked);
+                }
             }
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return false,
+                // What others wrote meanwhile is not known, even when the lead is back by now: it begins anew.
+                changed = self.leader.changed() => return changed.is_ok(),
                 changed = self.found.changed() => {
                     if changed.is_err() {
-                        return;
+                        return false;
                     }
                     own.until = None;
                 }
-                changed = self.wanted.changed(), if is_told => is_told = changed.is_ok(),
+                changed = self.wanted.secrets.changed(), if is_told => is_told = changed.is_ok(),
+                changed = self.wanted.hosted_is_known.changed(), if !hosted_is_known => if changed.is_err() {
+                    return false;
+                },
                 event = events.next() => {
-                    let Some(event) = event else { return };
+                    let Some(event) = event else { return false };
                     store.take(event).await;
                     // What has come with it is taken in before anything is done about it.
                     while let Some(Some(event)) = events.next().now_or_never() {
@@ -153,6 +162,13 @@ impl Issuer {
                 }
                 () = time::sleep_until(next) => {}
             }
+        }
+    }
+
+    /// Says that something failed. What was not done because this replica leads no more is nothing to warn of.
+    fn warn(&self, say: impl FnOnce()) {
+        if self.leader.leads() {
+            say();
         }
     }
 
@@ -261,7 +277,8 @@ impl Issuer {
             if let Some(problem) = &problem
                 && before.as_ref().and_then(|before| before.problem.as_ref()) != Some(problem)
             {
-                tracing::warn!(gateway = %wanted.gateway, %secret, "the certificate of the Gateway's Envoys: {problem}");
+                let gateway = &wanted.gateway;
+                self.warn(|| tracing::warn!(%gateway, %secret, "the certificate of the Gateway's Envoys: {problem}"));
             }
             let failures = if failed { before.map_or(0, |before| before.failures) + 1 } else { 0 };
             let found = store.secrets.get(&secret).cloned();
@@ -281,7 +298,7 @@ impl Issuer {
                 Ok(_) => tracing::info!(%secret, "a certificate that nobody needs any more was deleted"),
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
-                    tracing::warn!(%secret, %error, "a certificate that nobody needs any more can not be deleted");
+                    self.warn(|| tracing::warn!(%secret, %error, "a certificate that nobody needs any more can not be deleted"));
                     all = false;
                     continue;
                 }
@@ -315,9 +332,14 @@ impl Issuer {
         labelled: Option<SecretData>,
         trust: &Trust,
     ) -> Result<Outcome, String> {
-        let ClientSecret { secret, gateway, metadata } = wanted;
+        let ClientSecret { secret, gateway, metadata, if_there } = wanted;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &secret.namespace);
         let is_ours = labelled.is_some();
+        let kept = |until| Outcome { until, written: None, problem: None, failed: false };
+        if *if_there && !is_ours {
+            // The watch tells when it comes.
+            return Ok(kept(Instant::now() + LONGEST_RETRY));
+        }
         let found = match labelled {
             Some(data) => Some(data),
             // One without our label is somebody else's.
@@ -325,7 +347,6 @@ impl Issuer {
         };
         let id = ClientId { trust_domain: self.config.trust_domain.clone(), gateway: gateway.clone() };
         let plan = plan_client_secret(found.as_ref(), &id, trust, Timestamp::now(), self.config.lifetimes);
-        let kept = |until| Outcome { until, written: None, problem: None, failed: false };
         let (credentials, due) = match plan.map_err(|error| error.to_string())? {
             trust::ClientSecret::Keep { until } if is_ours => return Ok(kept(at(until))),
             // Nobody tells when it changes.

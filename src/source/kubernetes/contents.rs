@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    ClusterUpdate, FromWatch, Health, KindState, PATIENCE,
+    ClusterUpdate, FromWatch, Health, KindState, PATIENCE, Sight,
     interpret::{interpret, key_of},
     resource,
     watch::{Pause, Trouble, qualified, remove, upsert},
@@ -82,7 +82,7 @@ impl Contents {
         let mut resume_at = None;
         // Nothing is wanted yet, so it is complete.
         let settled =
-            FromWatch { kind: self.kind, is_settled: true, update: ClusterUpdate::default(), answers: Vec::new() };
+            FromWatch { kind: self.kind, sight: Sight::Whole, update: ClusterUpdate::default(), answers: Vec::new() };
         if self.sender.send(settled).await.is_err() {
             return;
         }
@@ -250,7 +250,7 @@ impl Contents {
     }
 
     async fn send(&mut self, update: ClusterUpdate, answers: Vec<ObjectKey>) -> Result<(), ()> {
-        let from = FromWatch { kind: self.kind, is_settled: false, update, answers };
+        let from = FromWatch { kind: self.kind, sight: Sight::Part, update, answers };
         self.sender.send(from).await.map_err(|_| ())
     }
 }

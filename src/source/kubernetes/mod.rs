@@ -52,17 +52,29 @@ pub struct KubernetesSource {
     wanted: Vec<(Kind, tokio::sync::watch::Sender<BTreeSet<ObjectKey>>)>,
     /// On-demand objects about which the API server has said something since they were wanted.
     answered: BTreeSet<ObjectKey>,
+    /// Kinds that could never be read, and without which the rest goes on.
+    unread: BTreeSet<Kind>,
     _tasks: JoinSet<()>,
 }
 
 /// What a kind's watch hands over.
 struct FromWatch {
     kind: Kind,
-    /// Whether the kind is as complete as it can be now: listed once, or not to be had.
-    is_settled: bool,
+    sight: Sight,
     update: ClusterUpdate,
     /// On-demand objects that this answers for.
     answers: Vec<ObjectKey>,
+}
+
+/// What is known of a kind after an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// What was known before, and what has changed.
+    Part,
+    /// All there is, or that there is no such kind.
+    Whole,
+    /// Nothing, and the rest goes on without.
+    Nothing,
 }
 
 impl KubernetesSource {
@@ -85,15 +97,15 @@ impl KubernetesSource {
                 tasks.spawn(Watch::new(client.clone(), kind, sender.clone(), health.clone()).run());
             }
         }
-        let mut source = Self { updates, wanted, answered: BTreeSet::new(), _tasks: tasks };
+        let mut source = Self { updates, wanted, answered: BTreeSet::new(), unread: BTreeSet::new(), _tasks: tasks };
         let mut missing: BTreeSet<Kind> = followed().collect();
         let mut first = ClusterUpdate::default();
         while !missing.is_empty() {
             let Some(from) = source.updates.recv().await else { break };
-            if from.is_settled {
+            if from.sight != Sight::Part {
                 missing.remove(&from.kind);
             }
-            first.extend(from.update);
+            first.extend(source.take(from));
         }
         (first, source)
     }
@@ -121,6 +133,12 @@ impl KubernetesSource {
         wanted.into_iter().find(|key| !self.answered.contains(key))
     }
 
+    /// The kinds that could never be read since the start, of those that say what is put into configurations of other controllers:
+    /// as long as there is one, it is not known what should be there.
+    pub fn unread_of_hosted(&self) -> impl Iterator<Item = Kind> {
+        self.unread.iter().copied().filter(|kind| says_what_is_hosted(*kind))
+    }
+
     /// The next update, together with those that wait already; nothing when the watches are gone. Safe to cancel.
     pub async fn next(&mut self) -> Option<ClusterUpdate> {
         let first = self.updates.recv().await?;
@@ -133,8 +151,21 @@ impl KubernetesSource {
 
     fn take(&mut self, from: FromWatch) -> ClusterUpdate {
         self.answered.extend(from.answers);
+        match from.sight {
+            Sight::Part => {}
+            Sight::Whole => drop(self.unread.remove(&from.kind)),
+            Sight::Nothing => drop(self.unread.insert(from.kind)),
+        }
         from.update
     }
+}
+
+/// Whether objects of a kind say what is put into configurations of other controllers: to go on there as if there were none is to
+/// take it away.
+fn says_what_is_hosted(kind: Kind) -> bool {
+    let are_ours = [Kind::TailscaleTailnet, Kind::TailscaleGateway, Kind::TailscaleEndpoints, Kind::TailscaleService];
+    let are_routes = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
+    are_ours.contains(&kind) || are_routes.contains(&kind) || kind == Kind::ReferenceGrant
 }
 
 /// A kind's resource in one of its versions.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    ClusterUpdate, FromWatch, Health, KindState, PATIENCE,
+    ClusterUpdate, FromWatch, Health, KindState, PATIENCE, Sight,
     interpret::{Interpreted, interpret},
     resource,
 };
@@ -202,7 +202,7 @@ impl Watch {
                     remove(&mut update, gone.clone());
                 }
                 listed.into_iter().for_each(|one| upsert(&mut update, one));
-                self.send(true, update).await?;
+                self.send(Sight::Whole, update).await?;
             }
             Event::Apply(object) | Event::Delete(object) if !self.follows(&object) => self.watching(),
             Event::Apply(object) => {
@@ -211,7 +211,7 @@ impl Watch {
                 self.known.insert(one.key.clone());
                 let mut update = ClusterUpdate::default();
                 upsert(&mut update, one);
-                self.send(false, update).await?;
+                self.send(Sight::Part, update).await?;
             }
             Event::Delete(object) => {
                 let metadata = &object.metadata;
@@ -219,7 +219,7 @@ impl Watch {
                 self.known.remove(&key);
                 let mut update = ClusterUpdate::default();
                 remove(&mut update, key);
-                self.send(false, update).await?;
+                self.send(Sight::Part, update).await?;
             }
         }
         Ok(())
@@ -237,7 +237,7 @@ impl Watch {
         }
         let mut update = ClusterUpdate::default();
         std::mem::take(&mut self.known).into_iter().for_each(|gone| remove(&mut update, gone));
-        self.send(true, update).await
+        self.send(Sight::Whole, update).await
     }
 
     /// What was known stays: it may still be true. That nothing was ever known does not mean that there is nothing: an API server
@@ -251,7 +251,7 @@ impl Watch {
         if !self.is_known && goes_on_without(self.kind, since.elapsed()) {
             self.health.set(self.kind, KindState::Forbidden { known: true });
             tracing::error!("going on as if there were no {name}: for {} s they could not be read", PATIENCE.as_secs());
-            return self.send(true, ClusterUpdate::default()).await;
+            return self.send(Sight::Nothing, ClusterUpdate::default()).await;
         }
         Ok(())
     }
@@ -270,9 +270,9 @@ impl Watch {
         }
     }
 
-    async fn send(&mut self, is_settled: bool, update: ClusterUpdate) -> Result<(), Closed> {
-        self.is_known |= is_settled;
-        let from = FromWatch { kind: self.kind, is_settled, update, answers: Vec::new() };
+    async fn send(&mut self, sight: Sight, update: ClusterUpdate) -> Result<(), Closed> {
+        self.is_known |= sight != Sight::Part;
+        let from = FromWatch { kind: self.kind, sight, update, answers: Vec::new() };
         self.sender.send(from).await.map_err(|_| Closed)
     }
 }

@@ -50,6 +50,7 @@ async fn the_page_shows_what_goes_where_what_is_wrong_and_the_last_calls() {
         hosted: played.pipeline.published_hosted(),
         calls,
         cache,
+        open_debug: true,
     };
     let request = Request::get("/debug/extension").body(Body::empty()).unwrap();
     let body = router(admin).oneshot(request).await.unwrap().into_body().collect().await.unwrap().to_bytes();
