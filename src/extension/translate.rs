@@ -79,8 +79,14 @@ pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
 fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mut Gateways<'a>) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     let hosts = || {
-        let of_table = |table: &Field| fields(bytes, table.range()).map_while(Result::ok);
-        resources.tables.iter().flat_map(of_table).filter(|field| field.is(VIRTUAL_HOSTS)).collect()
+        let of_table = |table: &Field| {
+            let mut name = None;
+            fields(bytes, table.range()).map_while(Result::ok).filter_map(move |field| {
+                name = if field.is(NAME) { text(bytes, &field) } else { name };
+                field.is(VIRTUAL_HOSTS).then_some((name, field))
+            })
+        };
+        resources.tables.iter().flat_map(of_table).collect()
     };
     let mut policies = Policies::new(&hosts, Some(&resources.clusters));
     let mut places = Places::default();
@@ -89,6 +95,7 @@ fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mu
     for field in &resources.tables {
         let mark = editor.edits.open();
         let mut table = Table { field: *field, name: None, places: Vec::new() };
+        places.enter(None);
         for (at, inner) in fields(bytes, field.range()).enumerate() {
             let inner = inner?;
             if at % STRIDE == 0 {
@@ -96,6 +103,7 @@ fn edit_tables<'a>(editor: &mut Editor<'a>, resources: &Resources, gateways: &mu
             }
             if inner.is(NAME) {
                 table.name = text(bytes, &inner);
+                places.enter(table.name);
             } else if inner.is(VIRTUAL_HOSTS)
                 && let Some(place) = virtual_host::edit(editor, &inner, &mut places, &mut policies)?
             {
