@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ConfigMap, CustomResourceDefinition, EndpointSlice, Finding, Gateway, GatewayClass, GrpcRoute, HttpRoute,
-    Namespace, ObjectMeta, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
+    ListenerSet, Namespace, ObjectMeta, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
     TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
     TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
 };
@@ -77,6 +77,7 @@ objects! {
     TlsRoute(TlsRoute),
     TcpRoute(TcpRoute),
     UdpRoute(UdpRoute),
+    ListenerSet(ListenerSet),
     ReferenceGrant(ReferenceGrant),
     Namespace(Namespace),
     Service(Service),

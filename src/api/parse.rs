@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ByteString, ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute,
-    Namespace, Object, PassingRoute, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
-    TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
-    TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    ListenerSet, Namespace, Object, PassingRoute, ReferenceGrant, Secret, Service, TailscaleEndpoints,
+    TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy,
+    TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     explain::{explain, shown},
-    gateway_api::{gateway_rules, grpc_route_rules, passing_route_rules, route_rules},
+    gateway_api::{gateway_rules, grpc_route_rules, listeners_rules, passing_route_rules, route_rules},
     path::FieldPath,
     schema::schema,
     tailscale::PARAMETERS_RULES,
@@ -268,6 +268,11 @@ fn build(kind: Kind, value: Value, found: &mut Found) -> Option<Object> {
         Kind::TlsRoute => passing(read::<TlsRoute>(value, found)?, |route| &route.spec.passing, found),
         Kind::TcpRoute => passing(read::<TcpRoute>(value, found)?, |route| &route.spec.passing, found),
         Kind::UdpRoute => passing(read::<UdpRoute>(value, found)?, |route| &route.spec.passing, found),
+        Kind::ListenerSet => {
+            let set = read::<ListenerSet>(value, found)?;
+            listeners_rules(&set.spec.listeners).into_iter().for_each(|(field, message)| found.refuse(field, message));
+            set.into()
+        }
         Kind::ReferenceGrant => read::<ReferenceGrant>(value, found)?.into(),
         Kind::Namespace => name_label(read(value, found)?).into(),
         Kind::Service => read::<Service>(value, found)?.into(),

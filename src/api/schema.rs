@@ -13,10 +13,10 @@ use schemars::{JsonSchema, generate::SchemaSettings, transform::AddNullable};
 use serde_json::{Value, json};
 
 use super::{
-    ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, Namespace,
-    ObjectMeta, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters,
-    TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices,
-    TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
+    ConfigMap, CustomResourceDefinition, EndpointSlice, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet,
+    Namespace, ObjectMeta, ReferenceGrant, Secret, Service, TailscaleEndpoints, TailscaleGateway,
+    TailscaleGatewayParameters, TailscaleGatewayRevision, TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService,
+    TailscaleServices, TailscaleTailnet, TcpRoute, TlsRoute, UdpRoute,
     crds::{schema_of, tidy_schema},
 };
 use crate::model::Kind;
@@ -43,6 +43,7 @@ pub(super) fn schema(kind: Kind) -> &'static KindSchema {
             Kind::TlsRoute => custom::<TlsRoute>(),
             Kind::TcpRoute => custom::<TcpRoute>(),
             Kind::UdpRoute => custom::<UdpRoute>(),
+            Kind::ListenerSet => custom::<ListenerSet>(),
             Kind::ReferenceGrant => custom::<ReferenceGrant>(),
             Kind::Namespace => builtin::<Namespace>(),
             Kind::Service => builtin::<Service>(),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::LabelSelector};
 
 use super::{
     Compiler, Fact, GatewayListeners, ListenerSpec, Made, OutputKey, Topic, World,
@@ -171,11 +171,23 @@ pub(super) fn namespace_allowed(
     namespace: &Arc<str>,
     world: &mut World<'_>,
 ) -> bool {
-    match listener.from {
+    let own = &listener.set.as_ref().unwrap_or(gateway).namespace;
+    is_one_of(namespace, listener.from, listener.selector.as_ref(), own, world)
+}
+
+/// Whether a namespace is one of those that somebody in the namespace `own` lets in.
+pub(super) fn is_one_of(
+    namespace: &Arc<str>,
+    from: FromNamespaces,
+    selector: Option<&LabelSelector>,
+    own: &Arc<str>,
+    world: &mut World<'_>,
+) -> bool {
+    match from {
         FromNamespaces::All => true,
-        FromNamespaces::Same => *namespace == gateway.namespace,
+        FromNamespaces::Same => namespace == own,
         FromNamespaces::None => false,
-        FromNamespaces::Selector => listener.selector.as_ref().is_some_and(|selector| {
+        FromNamespaces::Selector => selector.is_some_and(|selector| {
             let object = world.object::<Namespace>(&ObjectName::new("", Arc::clone(namespace)));
             let mut labels = object.and_then(|object| object.metadata.labels.clone()).unwrap_or_default();
             // Kubernetes sets this label on every namespace; in files the Namespace object may be left out.

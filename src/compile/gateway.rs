@@ -9,17 +9,20 @@ use std::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{
-    Compiler, Made, OutputKey, Settings, World, hostname,
-    objects::{check_selector, generation},
+    Compiler, Made, OutputKey, Settings, World,
+    attach::is_one_of,
+    hostname,
+    objects::{check_selector, created, generation},
     reference::{not_permitted, permitted, referred},
 };
 use crate::{
     api::{
-        AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, SecretObjectReference, TlsMode,
+        AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, ListenerSet,
+        SecretObjectReference, TlsMode,
     },
     gateways::{Infrastructure, bound_address, bound_port, class_is_ours, gateway_parameters, infrastructure},
-    model::{Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName},
-    store::Output,
+    model::{Kind, ObjectKey, ObjectName, Problem, Reason, RouteTableName, section_of},
+    store::{IndexKey, Output},
 };
 
 /// What a Gateway's specification comes to.
@@ -28,7 +31,7 @@ pub struct GatewayListeners {
     /// The Gateway's class is ours.
     pub ours: bool,
     /// There is such a Gateway, and its class is another controller's. Only its HTTP and HTTPS listeners are filled in then,
-    /// with what decides where tailnet endpoints are offered.
+    /// those of ListenerSets behind its own, with what decides where tailnet endpoints are offered.
     pub foreign: bool,
     /// The Gateway's `metadata.generation`.
     pub generation: i64,
@@ -47,8 +50,10 @@ pub struct GatewayListeners {
 /// One listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerSpec {
-    /// Its name.
+    /// Its name; that of one of a ListenerSet has the set's namespace and name in front, each with a slash.
     pub name: Arc<str>,
+    /// The ListenerSet that it is from.
+    pub set: Option<ObjectName>,
     /// The port that it declares.
     pub port: u16,
     /// The port that Envoy binds.
@@ -72,6 +77,11 @@ pub struct ListenerSpec {
 }
 
 impl ListenerSpec {
+    /// The name by which references to its Gateway or ListenerSet mean it (`sectionName`).
+    pub(super) fn section(&self) -> &str {
+        section_of(&self.name)
+    }
+
     /// The table with its routes.
     pub fn table(&self, gateway: &ObjectName) -> RouteTableName {
         RouteTableName {
@@ -122,7 +132,8 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
     if !class_is_ours(&gateway.spec.gateway_class_name, settings.in_cluster, world) {
         made.foreign = true;
         if settings.hosting.is_some() {
-            made.listeners = gateway.spec.listeners.iter().filter_map(foreign).collect();
+            made.listeners = gateway.spec.listeners.iter().filter_map(|listener| foreign(None, listener)).collect();
+            add_sets(name, &gateway, &mut made.listeners, world);
         }
         return Output::plain(Made::Listeners(Arc::new(made)));
     }
@@ -337,6 +348,7 @@ fn check(
     }
     ListenerSpec {
         name: listener.name.as_str().into(),
+        set: None,
         port: listener.port,
         bound_port,
         https,
@@ -350,8 +362,33 @@ fn check(
     }
 }
 
-/// A listener of a Gateway of another controller, which looks to the rest of it.
-fn foreign(listener: &Listener) -> Option<ListenerSpec> {
+/// Adds the listeners of ListenerSets that a Gateway of another controller lets add some, in the order in which that settles who
+/// has a port, protocol and hostname: the oldest sets first (Gateway API, ListenerSet). Who comes too late has nothing.
+fn add_sets(name: &ObjectName, gateway: &Gateway, listeners: &mut Vec<ListenerSpec>, world: &mut World<'_>) {
+    let Some(allowed) = gateway.spec.allowed_listeners.as_ref().map(|allowed| &allowed.namespaces) else { return };
+    let mut sets: Vec<(i64, ObjectName, Arc<ListenerSet>)> = Vec::new();
+    for set in world.index(IndexKey::ListenerSetsOf(name.clone())) {
+        if is_one_of(&set.namespace, allowed.from, allowed.selector.as_ref(), &name.namespace, world)
+            && let Some(object) = world.object::<ListenerSet>(&set)
+        {
+            sets.push((created(&object.metadata), set, object));
+        }
+    }
+    sets.sort_by(|(a, one, _), (b, other, _)| (a, one).cmp(&(b, other)));
+    for (_, set, object) in &sets {
+        for listener in object.spec.listeners.iter().filter_map(|listener| foreign(Some(set), listener)) {
+            let rules_out = |other: &ListenerSpec| {
+                other.port == listener.port && (other.https != listener.https || other.hostname == listener.hostname)
+            };
+            if !listeners.iter().any(rules_out) {
+                listeners.push(listener);
+            }
+        }
+    }
+}
+
+/// A listener of a Gateway of another controller, or of a ListenerSet of it; that controller looks to the rest of it.
+fn foreign(set: Option<&ObjectName>, listener: &Listener) -> Option<ListenerSpec> {
     let https = match listener.protocol.as_str() {
         "HTTP" => false,
         "HTTPS" => true,
@@ -359,7 +396,8 @@ fn foreign(listener: &Listener) -> Option<ListenerSpec> {
     };
     let namespaces = &listener.allowed_routes.namespaces;
     Some(ListenerSpec {
-        name: listener.name.as_str().into(),
+        name: set.map_or_else(|| listener.name.clone(), |set| format!("{set}/{}", listener.name)).into(),
+        set: set.cloned(),
         port: listener.port,
         bound_port: listener.port,
         https,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        DefaultScope, GatewayClass, GrpcRoute, HttpRoute, ObjectMeta, ParentReference, TailscaleEndpoints,
+        DefaultScope, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ObjectMeta, ParentReference, TailscaleEndpoints,
         TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayParametersSpec, TailscaleProxyGroup,
         TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TargetReference, TcpRoute,
         TlsRoute, UdpRoute,
@@ -203,7 +203,15 @@ fn idle_parents(object: &ObjectKey, route: &HttpRoute, world: &mut World<'_>) ->
     }
     for (place, parent) in route.spec.parent_refs.iter().enumerate() {
         let field = format!("spec.parentRefs[{place}]");
-        if Kind::find(&parent.group, &parent.kind) != Some(Kind::Gateway) {
+        let kind = Kind::find(&parent.group, &parent.kind);
+        let name = super::reference::referred(object, parent.namespace.as_deref(), &parent.name);
+        if kind == Some(Kind::ListenerSet)
+            && let Some(gateway) = world.object::<ListenerSet>(&name).and_then(|set| set.gateway())
+            && world.output(&OutputKey::Listeners(gateway)).listeners().foreign
+        {
+            continue;
+        }
+        if kind != Some(Kind::Gateway) {
             let message = format!(
                 "a {} of group {:?} can not be a parent here, and the reference has no effect; name a Gateway",
                 parent.kind, parent.group
@@ -211,7 +219,6 @@ fn idle_parents(object: &ObjectKey, route: &HttpRoute, world: &mut World<'_>) ->
             note(format!("{field}.kind"), message);
             continue;
         }
-        let name = super::reference::referred(object, parent.namespace.as_deref(), &parent.name);
         let Some(gateway) = world.object::<crate::api::Gateway>(&name) else { continue };
         let class = gateway.spec.gateway_class_name.as_str();
         if class != DEFAULT_CLASS && !class_is_known(class, world) {
@@ -387,16 +394,26 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
     let mut egress_routes = 0;
     let target = &gateway.spec.gateway_ref;
     let name = super::reference::referred(object, target.namespace.as_deref(), &target.name);
-    match world.object::<crate::api::Gateway>(&name) {
-        _ if target.kind != Kind::Gateway.as_str() => {
+    let set = (target.kind == Kind::ListenerSet.as_str()).then(|| name.clone());
+    let name = match &set {
+        Some(set) => world.object::<ListenerSet>(set).and_then(|object| object.gateway()),
+        None => Some(name),
+    };
+    let found = name.and_then(|name| Some((world.object::<crate::api::Gateway>(&name)?, name)));
+    match found {
+        _ if set.is_none() && target.kind != Kind::Gateway.as_str() => {
             let message = format!("a {} can not be referred to here; name a Gateway", target.kind);
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.kind", Reason::InvalidKind, message));
         }
         None => {
-            let message = format!("there is no Gateway {name}");
+            let name = super::reference::referred(object, target.namespace.as_deref(), &target.name);
+            let message = match set {
+                Some(_) => format!("there is no ListenerSet {name}, or not the Gateway that it names"),
+                None => format!("there is no Gateway {name}"),
+            };
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::TargetNotFound, message));
         }
-        Some(target)
+        Some((target, name))
             if settings.hosting.is_none()
                 && !class_is_ours(&target.spec.gateway_class_name, settings.in_cluster, world) =>
         {
@@ -407,7 +424,25 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
             );
             problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", Reason::NotActedOn, message));
         }
-        Some(_) => {
+        Some((_, name)) if set.as_ref().is_some_and(|set| !has_set(&name, set, world)) => {
+            let (reason, message) = match world.output(&OutputKey::Listeners(name.clone())).listeners().ours {
+                true => (
+                    Reason::NotActedOn,
+                    format!(
+                        "Gateway {name} has no listeners of ListenerSets, which are not supported yet; name the Gateway"
+                    ),
+                ),
+                false => (
+                    Reason::NotAllowedByListeners,
+                    format!(
+                        "Gateway {name} has no HTTP or HTTPS listener of this ListenerSet; see its allowedListeners, and whether \
+                         another listener has the same port and hostname, or another protocol there"
+                    ),
+                ),
+            };
+            problems.push(Problem::new(object.clone(), "spec.gatewayRef.name", reason, message));
+        }
+        Some((_, name)) => {
             let scope = world.output(&OutputKey::Scope(name.clone())).scope();
             egress_routes = scope.endpoints.iter().filter(|endpoint| endpoint.via == object.name).count();
             problems.extend(scope.problems.iter().filter(|problem| problem.object == *object).cloned());
@@ -462,6 +497,12 @@ fn tailscale_gateway(settings: &Settings, object: &ObjectKey, world: &mut World<
         problems,
         details: Details::Tailnets { names, egress_routes },
     }))
+}
+
+/// Whether a Gateway has listeners from a ListenerSet.
+fn has_set(gateway: &ObjectName, set: &ObjectName, world: &mut World<'_>) -> bool {
+    let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
+    listeners.listeners.iter().any(|listener| listener.set.as_ref() == Some(set))
 }
 
 fn targets(policy: &TailscaleRoutePolicy) -> Details {

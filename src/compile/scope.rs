@@ -130,12 +130,17 @@ pub(super) fn scope(gateway: &ObjectName, world: &mut World<'_>) -> Output<Compi
     let mut collected = Collected::default();
     // Of a Gateway that is neither ours nor foreign there are no listeners.
     if listeners.ours || !listeners.listeners.is_empty() {
-        for name in world.index(IndexKey::TailscaleGatewaysOf(gateway.clone())) {
-            let object = world.object::<TailscaleGateway>(&name);
-            if let Some(object) = object.filter(|object| object.spec.gateway_ref.kind == Kind::Gateway.as_str()) {
-                for (place, tailnet) in tailnets(&object).into_iter().enumerate() {
-                    let reference = &object.spec.gateway_ref;
-                    attach(gateway, &listeners, &name, reference, place, tailnet, world, &mut collected);
+        let sets: BTreeSet<&ObjectName> =
+            listeners.listeners.iter().filter_map(|listener| listener.set.as_ref()).collect();
+        let of_sets = sets.into_iter().map(|set| (Kind::ListenerSet, set));
+        for (kind, parent) in [(Kind::Gateway, gateway)].into_iter().chain(of_sets) {
+            for name in world.index(IndexKey::TailscaleGatewaysOf(parent.clone())) {
+                let object = world.object::<TailscaleGateway>(&name);
+                if let Some(object) = object.filter(|object| object.spec.gateway_ref.kind == kind.as_str()) {
+                    for (place, tailnet) in tailnets(&object).into_iter().enumerate() {
+                        let reference = &object.spec.gateway_ref;
+                        attach(gateway, &listeners, parent, &name, reference, place, tailnet, world, &mut collected);
+                    }
                 }
             }
         }
@@ -189,6 +194,7 @@ pub(super) fn tailnets(gateway: &TailscaleGateway) -> Vec<Tailnet<'_>> {
 fn attach(
     gateway: &ObjectName,
     listeners: &GatewayListeners,
+    parent: &ObjectName,
     tailscale_gateway: &ObjectName,
     reference: &GatewayReference,
     place: usize,
@@ -199,7 +205,12 @@ fn attach(
     let key = ObjectKey::new(Kind::TailscaleGateway, tailscale_gateway.clone());
     let taking: Vec<_> = listeners
         .served()
-        .filter(|listener| reference.section_name.as_deref().is_none_or(|section| *section == *listener.name))
+        // As with routes: who names the Gateway means its own listeners, and who names a ListenerSet that one's.
+        .filter(|listener| match reference.kind == Kind::ListenerSet.as_str() {
+            true => listener.set.as_ref() == Some(parent),
+            false => listener.set.is_none(),
+        })
+        .filter(|listener| reference.section_name.as_deref().is_none_or(|section| section == listener.section()))
         .filter(|listener| reference.port.is_none_or(|port| port == listener.port))
         .filter(|listener| namespace_allowed(listener, gateway, &tailscale_gateway.namespace, world))
         .collect();

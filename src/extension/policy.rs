@@ -148,8 +148,8 @@ fn refusal() -> Bytes {
 
 /// The policies of all listeners, as far as they are asked for.
 pub(super) struct Policies<'h, 'a> {
-    /// The virtual hosts of the call.
-    hosts: &'h dyn Fn() -> Vec<Field>,
+    /// The virtual hosts of the call, and the tables that they stand in.
+    hosts: &'h dyn Fn() -> Vec<(Option<&'a str>, Field)>,
     /// The clusters that came with it; nothing when it is about something else.
     clusters: Option<&'h [Named<'a>]>,
     /// The rules that have clusters, once that was asked; nothing in it where they share some.
@@ -162,7 +162,7 @@ pub(super) struct Policies<'h, 'a> {
 
 impl<'h, 'a> Policies<'h, 'a> {
     /// Those in a call with these virtual hosts and clusters.
-    pub(super) fn new(hosts: &'h dyn Fn() -> Vec<Field>, clusters: Option<&'h [Named<'a>]>) -> Self {
+    pub(super) fn new(hosts: &'h dyn Fn() -> Vec<(Option<&'a str>, Field)>, clusters: Option<&'h [Named<'a>]>) -> Self {
         Self { hosts, clusters, rules: None, placed: None, listeners: HashMap::default() }
     }
 
@@ -261,8 +261,9 @@ impl<'h, 'a> Policies<'h, 'a> {
     fn hosts_of(&mut self, editor: &Editor<'a>, is_one: impl Fn(&Place<'a>) -> bool) -> Result<Vec<Field>, Stopped> {
         if self.placed.is_none() {
             let (mut places, mut placed) = (Places::default(), Vec::new());
-            for host in (self.hosts)() {
+            for (table, host) in (self.hosts)() {
                 editor.go_on()?;
+                places.enter(table);
                 placed.extend(places.of_host(editor, &host)?.map(|place| (host, place)));
             }
             self.placed = Some(placed);

@@ -109,8 +109,14 @@ fn edit_tables<'a>(
 ) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     let hosts = || {
-        let of_table = |table: &Field| fields(bytes, table.range()).map_while(Result::ok);
-        resources.tables.iter().flat_map(of_table).filter(|field| field.is(VIRTUAL_HOSTS)).collect()
+        let of_table = |table: &Field| {
+            let mut name = None;
+            fields(bytes, table.range()).map_while(Result::ok).filter_map(move |field| {
+                name = if field.is(NAME) { text(bytes, &field) } else { name };
+                field.is(VIRTUAL_HOSTS).then_some((name, field))
+            })
+        };
+        resources.tables.iter().flat_map(of_table).collect()
     };
     let mut policies = Policies::new(&hosts, Some(&resources.clusters));
     let mut places = Places::default();
@@ -119,6 +125,7 @@ fn edit_tables<'a>(
     for field in &resources.tables {
         let mark = editor.edits.open();
         let mut table = Table { field: *field, name: None, places: Vec::new() };
+        places.enter(None);
         for (at, inner) in fields(bytes, field.range()).enumerate() {
             let inner = inner?;
             if at % STRIDE == 0 {
@@ -126,6 +133,7 @@ fn edit_tables<'a>(
             }
             if inner.is(NAME) {
                 table.name = text(bytes, &inner);
+                places.enter(table.name);
             } else if inner.is(VIRTUAL_HOSTS)
                 && let Some(place) = virtual_host::edit(editor, &inner, &mut places, &mut policies)?
             {

@@ -16,7 +16,7 @@ use super::{
     splice::{Field, Malformed, delimited, fields, last, text},
 };
 use crate::{
-    model::{ObjectName, foreign_listener_of, is_endpoint_route, virtual_host_name},
+    model::{ObjectName, foreign_listener_of, foreign_port_of, is_endpoint_route, section_of, virtual_host_name},
     snapshot::{HostedGateway, HostedListener, InjectedRoute},
 };
 
@@ -41,13 +41,23 @@ pub(super) struct Place<'a> {
     pub(super) listener: &'a HostedListener,
 }
 
-/// Which listener virtual hosts belong to. Those of one listener have the same metadata: it is read once.
+/// Which listener virtual hosts belong to. Those of one listener have the same metadata, and the same names but for the domain
+/// at the end: both are read once.
 #[derive(Default)]
 pub(super) struct Places<'a> {
-    last: Option<(&'a [u8], Option<Place<'a>>)>,
+    /// The route table that they stand in, if that is known.
+    table: Option<&'a str>,
+    last: Option<(&'a [u8], &'a str, Option<Place<'a>>)>,
 }
 
 impl<'a> Places<'a> {
+    /// Says in which table the virtual hosts stand that it is asked about next.
+    pub(super) fn enter(&mut self, table: Option<&'a str>) {
+        if self.table != table {
+            *self = Self { table, last: None };
+        }
+    }
+
     /// The listener of a virtual host.
     pub(super) fn of_host(&mut self, editor: &Editor<'a>, host: &Field) -> Result<Option<Place<'a>>, Malformed> {
         let (mut name, mut metadata) = (None, None);
@@ -69,20 +79,45 @@ impl<'a> Places<'a> {
             let (gateway, listener) = foreign_listener_of(name?)?;
             return find(editor, &gateway, listener);
         };
-        let raw = &bytes[metadata.clone()];
-        if let Some((last, place)) = self.last
-            && last == raw
+        let (raw, stem) = (&bytes[metadata.clone()], name.and_then(|name| name.rsplit_once('/')).unwrap_or_default().0);
+        if let Some((last, of, place)) = self.last
+            && (last, of) == (raw, stem)
         {
             return place;
         }
-        let place = origin(bytes, metadata).filter(|origin| origin.is("Gateway")).and_then(|origin| {
-            let gateway = hosted.gateway(&ObjectName::new(origin.namespace, origin.name))?;
-            let listener = gateway.listeners.iter().find(|listener| *listener.name == *origin.section)?;
-            Some(Place { gateway, listener })
-        });
-        self.last = Some((raw, place));
+        let (mut place, mut is_shared) = (None, false);
+        if let Some(origin) = origin(bytes, metadata).filter(|origin| origin.is("Gateway"))
+            && let Some(gateway) = hosted.gateway(&ObjectName::new(origin.namespace, origin.name))
+        {
+            // Of a listener of a ListenerSet, too, metadata names the Gateway alone: another one may have that section.
+            let named =
+                |name: Option<&'a str>| name.and_then(foreign_listener_of).filter(|(of, _)| *of == gateway.name);
+            let (by_name, port) = (named(name), self.table.and_then(foreign_port_of));
+            let exact = by_name.or_else(|| named(self.table.filter(|_| stem.is_empty())));
+            let may_be = |listener: &&HostedListener| match (&exact, port) {
+                (Some((_, exact)), _) => *listener.name == **exact,
+                (None, Some(port)) => listener.port == port && !listener.https,
+                (None, None) => true,
+            };
+            let of_section = |listener: &&HostedListener| section_of(&listener.name) == origin.section;
+            let mut all = gateway.listeners.iter().filter(of_section).filter(may_be);
+            let first = all.next();
+            let others: Vec<&HostedListener> = all.collect();
+            is_shared = !others.is_empty();
+            let takes =
+                |listener: &&HostedListener| !is_shared || is_name_in(name.unwrap_or_default(), &listener.domain);
+            let closest = first.into_iter().chain(others).filter(takes).max_by_key(|listener| listener.domain.len());
+            place = closest.map(|listener| Place { gateway, listener });
+        }
+        self.last = Some((raw, stem, place)).filter(|_| !is_shared);
         place
     }
+}
+
+/// Whether a virtual host that is called by its domain, as in the second scheme of names, is one of a listener's.
+fn is_name_in(name: &str, domain: &str) -> bool {
+    let domain = domain.replace('.', "_");
+    domain.strip_prefix('*').map_or(name == domain, |parent| name.ends_with(parent))
 }
 
 /// A listener of a Gateway, if that is hosted.
@@ -94,7 +129,7 @@ pub(super) fn find<'a>(editor: &Editor<'a>, gateway: &ObjectName, listener: &str
 
 /// Edits the virtual host of a call that is about one.
 pub(super) fn edit_single(editor: &mut Editor<'_>, host: &Field) -> Result<(), Stopped> {
-    let hosts = || vec![*host];
+    let hosts = || vec![(None, *host)];
     let place = edit(editor, host, &mut Places::default(), &mut Policies::new(&hosts, None))?;
     editor.gateways = place.map(|place| place.gateway.name.clone()).into_iter().collect();
     Ok(())

@@ -19,6 +19,8 @@ pub enum Kind {
     TcpRoute,
     /// `gateway.networking.k8s.io/v1` (or `v1alpha2`) UDPRoute.
     UdpRoute,
+    /// `gateway.networking.k8s.io/v1` ListenerSet.
+    ListenerSet,
     /// `gateway.networking.k8s.io/v1beta1` (or `v1`) ReferenceGrant.
     ReferenceGrant,
     /// `v1` Namespace (cluster-scoped).
@@ -64,7 +66,7 @@ pub const BUNDLE_VERSION_ANNOTATION: &str = "gateway.networking.k8s.io/bundle-ve
 
 impl Kind {
     /// Every kind, in a fixed order.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 24] = [
         Kind::GatewayClass,
         Kind::Gateway,
         Kind::HttpRoute,
@@ -72,6 +74,7 @@ impl Kind {
         Kind::TlsRoute,
         Kind::TcpRoute,
         Kind::UdpRoute,
+        Kind::ListenerSet,
         Kind::ReferenceGrant,
         Kind::Namespace,
         Kind::Service,
@@ -94,7 +97,7 @@ impl Kind {
     pub fn group(self) -> &'static str {
         match self {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => GATEWAY_API,
-            Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute => GATEWAY_API,
+            Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute | Kind::UdpRoute | Kind::ListenerSet => GATEWAY_API,
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap => "",
             Kind::EndpointSlice => "discovery.k8s.io",
             Kind::CustomResourceDefinition => "apiextensions.k8s.io",
@@ -108,7 +111,7 @@ impl Kind {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::ReferenceGrant => &["v1", "v1beta1"],
             Kind::TlsRoute => &["v1", "v1alpha3", "v1alpha2"],
             Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
-            Kind::GrpcRoute => &["v1"],
+            Kind::GrpcRoute | Kind::ListenerSet => &["v1"],
             Kind::Namespace | Kind::Service | Kind::Secret | Kind::ConfigMap | Kind::EndpointSlice => &["v1"],
             Kind::CustomResourceDefinition => &["v1"],
             _ => &["v1alpha1"],
@@ -125,6 +128,7 @@ impl Kind {
             Kind::TlsRoute => "TLSRoute",
             Kind::TcpRoute => "TCPRoute",
             Kind::UdpRoute => "UDPRoute",
+            Kind::ListenerSet => "ListenerSet",
             Kind::ReferenceGrant => "ReferenceGrant",
             Kind::Namespace => "Namespace",
             Kind::Service => "Service",
@@ -154,6 +158,7 @@ impl Kind {
             Kind::TlsRoute => "tlsroutes",
             Kind::TcpRoute => "tcproutes",
             Kind::UdpRoute => "udproutes",
+            Kind::ListenerSet => "listenersets",
             Kind::ReferenceGrant => "referencegrants",
             Kind::Namespace => "namespaces",
             Kind::Service => "services",
@@ -204,6 +209,7 @@ impl Kind {
                 | Kind::TlsRoute
                 | Kind::TcpRoute
                 | Kind::UdpRoute
+                | Kind::ListenerSet
                 | Kind::ReferenceGrant
                 | Kind::Namespace
                 | Kind::Service

@@ -212,11 +212,21 @@ pub fn is_shared_backend_cluster(cluster: &str) -> bool {
 }
 
 /// The Gateway and listener in what an Envoy Gateway calls a listener, its route table (both `NAMESPACE/GATEWAY/LISTENER`) or,
-/// with its domain behind that, a virtual host. Names from ListenerSets have more parts and are none of these.
+/// with its domain behind that, a virtual host. One of a ListenerSet has three parts, the set's namespace and name in front.
 pub fn foreign_listener_of(name: &str) -> Option<(ObjectName, &str)> {
-    let mut parts = name.split('/');
-    let (namespace, gateway, listener) = (parts.next()?, parts.next()?, parts.next()?);
-    (parts.count() < 2).then(|| (ObjectName::new(namespace, gateway), listener))
+    let mut parts = name.splitn(3, '/');
+    let (namespace, gateway, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let listener = match rest.matches('/').count() {
+        0 | 2 => rest,
+        1 | 3 => rest.rsplit_once('/')?.0,
+        _ => return None,
+    };
+    Some((ObjectName::new(namespace, gateway), listener))
+}
+
+/// The name that a listener has in its Gateway or ListenerSet, from the one that it has among all listeners of a Gateway.
+pub fn section_of(listener: &str) -> &str {
+    listener.rsplit_once('/').map_or(listener, |(_, section)| section)
 }
 
 /// The port in what an Envoy Gateway calls a route table of the second scheme, `http-PORT`.

@@ -23,8 +23,7 @@ pub(super) enum Class {
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
 /// Kinds of Gateway API that exist and are not acted on.
-const GATEWAY_API_OTHERS: [&str; 5] =
-    ["BackendTLSPolicy", "ListenerSet", "XBackendTrafficPolicy", "XListenerSet", "XMesh"];
+const GATEWAY_API_OTHERS: [&str; 4] = ["BackendTLSPolicy", "XBackendTrafficPolicy", "XListenerSet", "XMesh"];
 
 /// Kubernetes' core group, but for the kinds that are read.
 const CORE_OTHERS: [&str; 12] = [

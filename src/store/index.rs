@@ -16,8 +16,10 @@ pub enum IndexKey {
     InNamespace(Kind, Arc<str>),
     /// The EndpointSlices of a Service.
     SlicesOf(ObjectName),
-    /// The TailscaleGateways whose `gatewayRef` names a Gateway.
+    /// The TailscaleGateways whose `gatewayRef` names a Gateway or a ListenerSet.
     TailscaleGatewaysOf(ObjectName),
+    /// The ListenerSets whose `parentRef` names a Gateway.
+    ListenerSetsOf(ObjectName),
     /// The TailscaleEndpoints whose `spec.tailnet` is this text.
     EndpointsOn(Arc<str>),
 }
@@ -39,6 +41,9 @@ pub(super) fn index_keys(object: &Object) -> Vec<IndexKey> {
             let reference = &gateway.spec.gateway_ref;
             let namespace = reference.namespace.as_deref().unwrap_or(&key.name.namespace);
             keys.push(IndexKey::TailscaleGatewaysOf(ObjectName::new(namespace, reference.name.as_str())));
+        }
+        Object::ListenerSet(set) => {
+            keys.extend(set.gateway().map(IndexKey::ListenerSetsOf));
         }
         Object::TailscaleEndpoints(endpoints) => {
             keys.push(IndexKey::EndpointsOn(endpoints.spec.tailnet.as_str().into()))

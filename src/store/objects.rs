@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 use super::{Change, IndexKey, index::index_keys};
 use crate::{
     api::{
-        CustomResourceDefinition, Gateway, GatewayClass, GrpcRoute, HttpRoute, Object, ReferenceGrant,
+        CustomResourceDefinition, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, Object, ReferenceGrant,
         TailscaleEndpoints, TailscaleGateway, TailscaleGatewayParameters, TailscaleGatewayRevision,
         TailscaleProxyGroup, TailscaleRoutePolicy, TailscaleService, TailscaleServices, TailscaleTailnet, TcpRoute,
         TlsRoute, UdpRoute,
@@ -130,6 +130,7 @@ stored! {
     TlsRoute: TlsRoute,
     TcpRoute: TcpRoute,
     UdpRoute: UdpRoute,
+    ListenerSet: ListenerSet,
     ReferenceGrant: ReferenceGrant,
     Namespace: Namespace,
     Service: Service,

@@ -441,7 +441,27 @@ impl Played {
         self.served.set_ready();
         made
     }
+
+    /// Translates until that gives a certificate for our xDS.
+    async fn until_certified(&self) -> Resources {
+        until("a translation with a certificate", async || {
+            let made = self.translate().await;
+            let names: Vec<String> = made.secrets.iter().map(|secret| name_of(secret)).collect();
+            if names.iter().any(|name| name == POINTER) { Ok(made) } else { Err(format!("{names:?}")) }
+        })
+        .await
+    }
+
+    /// An Envoy with that configuration; its admin interface is at `admin`.
+    async fn envoy(&self, admin: &Port) -> Envoy {
+        let (ads, admin) = (self.xds.to_string(), admin.address().to_string());
+        let bootstrap = run(&["bootstrap", "--gateway", "default/eg", "--xds", &ads, "--admin", &admin]);
+        Envoy::start(Version::Latest, &stdout(bootstrap, "tailscale-gateway bootstrap")).await
+    }
 }
+
+/// The cluster that leads Envoys of Gateway `default/eg` to our xDS, and the certificate that they show there.
+const POINTER: &str = "tailscale-xds/default/eg";
 
 fn encoded(type_url: TypeUrl, message: &Bytes) -> Resource {
     fn of<M: Message + Default>(type_url: TypeUrl, message: &Bytes) -> Resource {
@@ -516,38 +536,25 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     let (others, _) = material("xds.default.other").await;
 
     // The revision that is told last has the certificate in it; then what a translation gives has it, too.
-    let pointer = "tailscale-xds/default/eg";
-    let made = until("a translation with a certificate", async || {
-        let made = played.translate().await;
-        let names: Vec<String> = made.secrets.iter().map(|secret| name_of(secret)).collect();
-        if names.iter().any(|name| name == pointer) { Ok(made) } else { Err(format!("{names:?}")) }
-    });
-    let made = made.await;
-    assert!(made.clusters.iter().any(|cluster| name_of(cluster) == pointer));
+    let made = played.until_certified().await;
+    assert!(made.clusters.iter().any(|cluster| name_of(cluster) == POINTER));
     let told = until_told(&cluster, &control, "eg").await;
 
     // An Envoy with that configuration asks us over mutual TLS.
     let admin = Port::lease();
-    let (ads, admin_at) = (played.xds.to_string(), admin.address().to_string());
-    let bootstrap = run(&["bootstrap", "--gateway", "default/eg", "--xds", &ads, "--admin", &admin_at]);
-    let envoy = Envoy::start(Version::Latest, &stdout(bootstrap, "tailscale-gateway bootstrap")).await;
+    let envoy = played.envoy(&admin).await;
     let request = client::get(http.address(), "/api/web/status");
     until_answered("the first machine", &request, |response| {
         response.status == 200 && response.text().contains("first")
     })
     .await;
-    let asked = async || {
-        let metrics = control.metrics().await;
-        let calls = metrics.iter().filter(|(series, _)| series.starts_with("tailscale_gateway_extension_calls_total"));
-        calls.map(|(_, count)| *count).sum::<f64>()
-    };
-    let before = asked().await;
+    let before = control.calls().await;
     patch_machines(&cluster, json!({ "endpoints": [{
         "name": "web", "port": 80, "externalTarget": second.address().to_string(), "healthCheck": { "enabled": false, "timeout": "5s" },
     }, { "name": "docs", "port": 81, "externalTarget": "docs.localhost:80", "weight": 1 }] }))
     .await;
     until_answered("the second machine", &request, |response| response.text().contains("second")).await;
-    assert!((asked().await - before).abs() < 0.5, "no hook was called");
+    assert_eq!(control.calls().await, before, "a hook was called");
     assert_eq!(until_told(&cluster, &control, "eg").await.spec, told.spec);
 
     // What it may ask for is its own, and of that there is nothing but what clusters refer to.
@@ -562,7 +569,7 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     assert_eq!(kinds, BTreeSet::from([TypeUrl::Endpoints.as_str()]));
 
     // Another certificate is something to translate again for.
-    let shown = certificate(&envoy.config_dump().await, pointer);
+    let shown = certificate(&envoy.config_dump().await, POINTER);
     assert!(shown.is_some());
     let (old, _) = material("xds.default.eg").await;
     cluster.kubectl(&["delete", "secret", "xds.default.eg", "--namespace", "system"]).await.expect_success();
@@ -574,7 +581,7 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     .await;
     until_told(&cluster, &control, "eg").await;
     played.translate().await;
-    envoy.wait_for_config("the other certificate", |config| certificate(config, pointer) != shown).await;
+    envoy.wait_for_config("the other certificate", |config| certificate(config, POINTER) != shown).await;
     until_answered("the second machine still", &request, |response| response.text().contains("second")).await;
 
     // No key is shown to anybody.
@@ -593,6 +600,56 @@ async fn envoys_of_an_envoy_gateway_fetch_endpoints_from_us_with_a_certificate_t
     })
     .await;
     assert!(api.get_opt("xds.default.eg").await.expect("the API server answers").is_some());
+    assert!(control.terminate().await.success());
+}
+
+#[tokio::test]
+async fn with_an_xds_certificate_of_ones_own_that_of_the_envoys_is_made_by_hand_as_the_log_says() {
+    let cluster = Cluster::start().await;
+    cluster.apply_gateway_api().await;
+    cluster.apply_our_crds().await;
+    cluster.create_namespace("system", &[]).await;
+    let folder = TempDir::new().expect("a temporary folder can be made");
+    let path = folder.path().to_str().expect("its path is UTF-8");
+    let made = run(&["certificates", "--out", path, "--server-name", SERVER_NAME, "--gateway", "default/eg"]);
+    stdout(made, "tailscale-gateway certificates");
+    let server = |file: &str| format!("{path}/server/{file}");
+    let (http, extension, first, second) =
+        (Port::lease(), Port::lease(), Backend::start("first").await, Backend::start("second").await);
+    let listen = extension.address().to_string();
+    let flags = ["--namespace", "system", "--extension-listen", &listen, "--extension-xds", "{xds}"];
+    let (cert, key, ca) = (server("tls.crt"), server("tls.key"), server("ca.crt"));
+    let own = ["--xds-tls-cert", &cert, "--xds-tls-key", &key, "--xds-client-ca", &ca];
+    let control = Gateway::start_secure_in_cluster(&cluster.kubeconfig(), &[&flags[..], &own].concat()).await;
+    let said = control.process().wait_for_line("with --xds-tls-cert nobody makes certificates").await;
+    for part in ["\"WARN\"", "xds.GATEWAY-NAMESPACE.GATEWAY", "\"namespace\":\"system\"", SERVER_NAME] {
+        assert!(said.contains(part), "nothing of {part}: {said}");
+    }
+
+    // Until then endpoints stand in the clusters that go through the Envoy Gateway.
+    let machine = |backend: &Backend| machines(&backend.address().to_string(), "5s");
+    let objects = format!("{TAILNET}---{}{}", hosted("eg", http.address().port()), machine(&first));
+    cluster.apply(&objects).await;
+    until_told(&cluster, &control, "eg").await;
+    let played = Played::start(objects, extension.address()).await;
+    let made = played.translate().await;
+    let names = |list: &[Bytes]| -> Vec<String> { list.iter().map(|one| name_of(one)).collect() };
+    assert!(names(&made.clusters).iter().any(|name| name == "endpoint/default/machines/web"));
+    assert!(!names(&made.clusters).iter().any(|name| name == POINTER));
+
+    // As the guide has it.
+    let files = format!("{path}/gateway/default/eg");
+    let create = ["create", "secret", "generic", "xds.default.eg", "--namespace", "system", "--from-file", &files];
+    cluster.kubectl(&create).await.expect_success();
+    played.until_certified().await;
+    let admin = Port::lease();
+    let _envoy = played.envoy(&admin).await;
+    let request = client::get(http.address(), "/api/web/status");
+    until_answered("the first machine", &request, |response| response.text().contains("first")).await;
+    let before = control.calls().await;
+    cluster.apply(&machine(&second)).await;
+    until_answered("the second machine", &request, |response| response.text().contains("second")).await;
+    assert_eq!(control.calls().await, before, "a hook was called");
     assert!(control.terminate().await.success());
 }
 

@@ -26,6 +26,7 @@ mod kube_backends;
 mod kube_clocks;
 mod kube_cluster;
 mod kube_crds;
+mod kube_envoy_gateway;
 mod kube_extension;
 mod kube_identity;
 mod kube_installed;

@@ -90,7 +90,7 @@ async fn follow_the_guide(cluster: &Cluster, folder: &Path) -> Vec<String> {
 }
 
 /// What `preflight` prints, and whether it finds an error.
-fn preflight(kubeconfig: &Path, arguments: &[&str]) -> (Vec<String>, bool) {
+pub fn preflight(kubeconfig: &Path, arguments: &[&str]) -> (Vec<String>, bool) {
     let kubeconfig = kubeconfig.to_str().expect("a path in UTF-8");
     let output = gateway::run(&[&["preflight", "--kubeconfig", kubeconfig], arguments].concat());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -100,7 +100,7 @@ fn preflight(kubeconfig: &Path, arguments: &[&str]) -> (Vec<String>, bool) {
 }
 
 /// The lines that are not "ok".
-fn bad(lines: &[String]) -> Vec<&String> {
+pub fn bad(lines: &[String]) -> Vec<&String> {
     lines.iter().filter(|line| !line.starts_with("ok: ")).collect()
 }
 

@@ -40,6 +40,10 @@ pub(crate) fn sample(kind: Kind) -> Value {
             "parentRefs": [{ "name": "web" }],
             "rules": [{ "backendRefs": [{ "name": "app", "port": 5353, "weight": 3 }] }],
         }),
+        Kind::ListenerSet => json!({
+            "parentRef": { "name": "web" },
+            "listeners": [{ "name": "http", "port": 8080, "protocol": "HTTP" }],
+        }),
         Kind::ReferenceGrant => json!({
             "from": [{ "group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop" }],
             "to": [{ "group": "", "kind": "Service" }],
@@ -230,6 +234,7 @@ fn a_field_that_the_kind_does_not_have_is_named_and_ignored() {
         (Kind::GrpcRoute, "/spec/rules/0/matches/0/methd", "spec.rules[0].matches[0].methd"),
         (Kind::TcpRoute, "/spec/rules/0/filters", "spec.rules[0].filters"),
         (Kind::UdpRoute, "/spec/hostnames", "spec.hostnames"),
+        (Kind::ListenerSet, "/spec/listeners/0/hostnam", "spec.listeners[0].hostnam"),
         (Kind::HttpRoute, "/metadata/label", "metadata.label"),
         (Kind::Service, "/spec/ports/0/targetport", "spec.ports[0].targetport"),
         (Kind::EndpointSlice, "/endpoints/0/conditions/redy", "endpoints[0].conditions.redy"),

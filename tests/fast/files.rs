@@ -254,8 +254,8 @@ fn kinds_that_are_none_of_our_business_are_passed_over_and_mistakes_are_warned_o
         ),
         (
             "gateway.networking.k8s.io/v1",
-            "ListenerSet",
-            "a.yaml: ListenerSet ns/x: kind: objects of kind ListenerSet are not acted on; this one is left out",
+            "BackendTLSPolicy",
+            "a.yaml: BackendTLSPolicy ns/x: kind: objects of kind BackendTLSPolicy are not acted on; this one is left out",
         ),
         (
             "gateway.tailscale.com/v1alpha1",

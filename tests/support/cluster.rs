@@ -101,6 +101,11 @@ impl Cluster {
         SHARED.get_or_init(start).await
     }
 
+    /// Where the API server is.
+    pub async fn address(&self) -> SocketAddr {
+        self.server.lock().await.address()
+    }
+
     /// A kubeconfig with which one may do everything.
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.0.join("admin.kubeconfig")

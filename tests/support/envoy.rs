@@ -82,7 +82,7 @@ impl Envoy {
         Self::run(version, command, admin_address(bootstrap), files).await
     }
 
-    /// Starts an Envoy in a network namespace, with the arguments and the files of a pod; its admin interface is at `admin`
+    /// Starts an Envoy in a network namespace, by the command and with the files of a pod; its admin interface is at `admin`
     /// there. Returns when that answers.
     ///
     /// # Panics
@@ -90,13 +90,12 @@ impl Envoy {
     pub async fn start_in(
         namespace: &Namespace,
         version: Version,
-        arguments: &[String],
+        mut command: Command,
         files: TempDir,
         admin: SocketAddr,
     ) -> Self {
         let admin = namespace.lead_in(admin).await;
-        let mut command = Command::new(version.program());
-        command.args(arguments).args(["--concurrency", "1"]);
+        command.args(["--concurrency", "1"]);
         Self::run(version, namespace.command(command), admin, files).await
     }
 

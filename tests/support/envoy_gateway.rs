@@ -15,8 +15,8 @@ use prost::Message;
 use serde_json::{Value, json};
 use tailscale_gateway::{
     api::{
-        BackendObjectReference, Gateway, HttpBackendRef, HttpPathMatch, HttpRouteRule, Object, ParentReference,
-        PathMatchType,
+        BackendObjectReference, FromNamespaces, Gateway, HttpBackendRef, HttpPathMatch, HttpRouteRule, Object,
+        ParentReference, PathMatchType,
     },
     extension::Hook,
     model::{Kind, ObjectKey, ObjectName},
@@ -119,11 +119,12 @@ struct World<'a> {
     routes: Vec<RequestRoute>,
 }
 
-/// Whether a route asks for a listener.
-fn asks_for(route: &ObjectKey, parents: &[ParentReference], gateway: &Gateway, section: &str) -> bool {
+/// Whether a route asks for a listener of a Gateway or a ListenerSet.
+fn asks_for(route: &ObjectKey, parents: &[ParentReference], of: &ObjectKey, section: &str) -> bool {
     parents.iter().any(|parent| {
-        Some(&*parent.name) == gateway.metadata.name.as_deref()
-            && parent.namespace.as_deref().or(Some(&route.name.namespace)) == gateway.metadata.namespace.as_deref()
+        Kind::find(&parent.group, &parent.kind) == Some(of.kind)
+            && *parent.name == *of.name.name
+            && parent.namespace.as_deref().unwrap_or(&route.name.namespace) == &*of.name.namespace
             && parent.section_name.as_deref().is_none_or(|name| name == section)
     })
 }
@@ -131,6 +132,8 @@ fn asks_for(route: &ObjectKey, parents: &[ParentReference], gateway: &Gateway, s
 /// A listener, and its name in the intermediate representation.
 struct IrListener<'a> {
     gateway: &'a Gateway,
+    /// The Gateway, or a ListenerSet of it.
+    of: ObjectKey,
     name: String,
     section: &'a str,
     port: u16,
@@ -173,11 +176,27 @@ impl<'a> World<'a> {
 
     fn listeners(&self, name: &ObjectName) -> Vec<IrListener<'a>> {
         let gateway = self.gateway(name);
-        let listeners =
-            gateway.spec.listeners.iter().filter(|listener| matches!(&*listener.protocol, "HTTP" | "HTTPS"));
-        let ir = listeners.map(|listener| IrListener {
+        let own = gateway.spec.listeners.iter().map(|listener| (ObjectKey::new(Kind::Gateway, name.clone()), listener));
+        let allowed = gateway.spec.allowed_listeners.as_ref().map(|allowed| allowed.namespaces.from);
+        let sets = self.objects.iter().filter_map(|(key, object)| match object {
+            Object::ListenerSet(set) => (set.gateway().as_ref() == Some(name)).then_some((key, &set.spec.listeners)),
+            _ => None,
+        });
+        let lets_in = |key: &ObjectKey| match allowed {
+            Some(FromNamespaces::All) => true,
+            Some(FromNamespaces::Same) => key.name.namespace == name.namespace,
+            _ => false,
+        };
+        let of_sets = sets.filter(|(key, _)| lets_in(key));
+        let of_sets = of_sets.flat_map(|(key, listeners)| listeners.iter().map(|listener| (key.clone(), listener)));
+        let all = own.chain(of_sets).filter(|(_, listener)| matches!(&*listener.protocol, "HTTP" | "HTTPS"));
+        let ir = all.map(|(of, listener)| IrListener {
             gateway,
-            name: format!("{}/{}/{}", name.namespace, name.name, listener.name),
+            name: match of.kind {
+                Kind::ListenerSet => format!("{name}/{}/{}", of.name, listener.name),
+                _ => format!("{name}/{}", listener.name),
+            },
+            of,
             section: &listener.name,
             port: listener.port,
             hostname: listener.hostname.as_deref(),
@@ -191,7 +210,7 @@ impl<'a> World<'a> {
 
     /// The routes of a listener, by kind and name. Those that it takes no kind of ask for none.
     fn routes(&self, listener: &IrListener<'_>) -> impl Iterator<Item = &RequestRoute> {
-        self.routes.iter().filter(|route| asks_for(&route.key, &route.parents, listener.gateway, listener.section))
+        self.routes.iter().filter(|route| asks_for(&route.key, &route.parents, &listener.of, listener.section))
     }
 
     /// Whether a backend of ours is one that it does not take: it looks whether the object is there, and may be referred to.

@@ -156,6 +156,13 @@ impl Gateway {
         .await;
     }
 
+    /// How many calls of Envoy Gateways it has answered.
+    pub async fn calls(&self) -> u64 {
+        let metrics = self.metrics().await;
+        let calls = metrics.iter().filter(|(series, _)| series.starts_with("tailscale_gateway_extension_calls_total"));
+        calls.map(|(_, count)| *count as u64).sum()
+    }
+
     /// The bootstrap that it prints for an Envoy of a Gateway (`NAMESPACE/NAME`), with more flags (`--protocol`, …) and the
     /// admin interface of that Envoy on a port of the test's.
     pub fn bootstrap(&self, gateway: &str, envoy_admin: &Port, flags: &[&str]) -> String {

@@ -5,27 +5,27 @@
 //! not there. What a Secret holds is followed, as a kubelet does, but at once.
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::SocketAddr,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     pin::pin,
+    process::Command,
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
     runtime::{WatchStreamExt as _, watcher},
 };
-use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
     client,
     cluster::Cluster,
+    deployment::{Files, FirstPod, list, object, text},
     envoy::{Envoy, Version, admin_address},
     namespace::Namespace,
     wait::{until, within},
@@ -55,35 +55,15 @@ impl Pod {
     /// # Panics
     /// When the Deployment is not one of ours, or Envoy does not start.
     pub async fn start(cluster: &Cluster, network: &Namespace, deployment: &str) -> Self {
-        let (namespace, name) = deployment.split_once('/').expect("NAMESPACE/NAME");
-        let get = async |kind: &str, name: &str| object(cluster, kind, namespace, name).await;
-        let deployment = get("deployment", name).await;
-        let pod = &deployment["spec"]["template"]["spec"];
-        let container = &pod["containers"][0];
-
+        let pod = FirstPod::of(cluster, deployment).await;
         let folder = TempDir::with_prefix("pod-").expect("a temporary folder can be made");
         let mut volumes: Vec<(Volume, Files, Option<String>)> = Vec::new();
         let mut places = Vec::new();
-        for mount in list(&container["volumeMounts"]) {
-            let (volume, place) = (text(&mount["name"]), text(&mount["mountPath"]));
-            let here = folder.path().join(volume);
+        for mount in pod.mounts(cluster).await {
+            let here = folder.path().join(&mount.volume);
             fs::create_dir(&here).expect("a folder in it");
-            let source =
-                list(&pod["volumes"]).find(|source| source["name"] == volume).expect("what is mounted is there");
-            let (config_map, secret) = (&source["configMap"]["name"], &source["secret"]["secretName"]);
-            places.push((place.to_owned(), here.display().to_string()));
-            let mut files = Files::new();
-            if let Some(config_map) = config_map.as_str() {
-                for (file, content) in map(&get("configmap", config_map).await["data"]) {
-                    files.insert(file, text(&content).to_owned().into_bytes());
-                }
-            } else if let Some(secret) = secret.as_str() {
-                for (file, content) in map(&get("secret", secret).await["data"]) {
-                    let content: ByteString = serde_json::from_value(content).expect("base64");
-                    files.insert(file, content.0);
-                }
-            }
-            volumes.push((Volume { folder: here, versions: 0 }, files, secret.as_str().map(str::to_owned)));
+            places.push((mount.place, here.display().to_string()));
+            volumes.push((Volume { folder: here, versions: 0 }, mount.files, mount.secret));
         }
         let placed = |text: &str| places.iter().fold(text.to_owned(), |text, (place, here)| text.replace(place, here));
         let (replaced, mut following) = (watch::Sender::new(0), Vec::new());
@@ -95,23 +75,24 @@ impl Pod {
             }
             volume.replace(&files);
             if let Some(secret) = secret {
-                let secrets = Api::namespaced(cluster.client().await, namespace);
+                let secrets = Api::namespaced(cluster.client().await, pod.namespace());
                 let following_it = follow(secrets, secret, volume, files, replaced.clone());
                 following.push(tokio::spawn(following_it).abort_handle());
             }
         }
 
-        let arguments: Vec<String> = list(&container["args"])
-            .map(|argument| placed(text(argument)).replace("$(POD_NAME)", &format!("{name}-0")))
-            .collect();
+        let arguments: Vec<String> = pod.arguments().iter().map(|argument| placed(argument)).collect();
         let bootstrap = arguments.iter().find(|argument| argument.ends_with(".yaml")).expect("it is given a bootstrap");
         let admin = admin_address(&fs::read_to_string(bootstrap).expect("it is mounted"));
+        let container = pod.container();
         let probe = &container["readinessProbe"]["httpGet"];
         let port =
             list(&container["ports"]).find(|port| port["name"] == probe["port"]).expect("a probe's port is there");
         let port = u16::try_from(port["containerPort"].as_u64().expect("a number")).expect("a port");
         let readiness = network.lead_in(([127, 0, 0, 1], port).into()).await;
-        let envoy = Envoy::start_in(network, Version::Latest, &arguments, folder, admin).await;
+        let mut command = Command::new(Version::Latest.program());
+        command.args(&arguments);
+        let envoy = Envoy::start_in(network, Version::Latest, command, folder, admin).await;
         Self { envoy, readiness: (readiness, text(&probe["path"]).to_owned()), replaced, following }
     }
 
@@ -142,9 +123,6 @@ impl Pod {
         .await;
     }
 }
-
-/// What is in a volume, by the files' names.
-type Files = BTreeMap<String, Vec<u8>>;
 
 /// A mounted ConfigMap or Secret, as a kubelet keeps it (Kubernetes, `pkg/volume/util/atomic_writer.go`): files are links into
 /// `..data`, which is a link to a folder, and replacing that one link replaces them all.
@@ -212,28 +190,4 @@ pub async fn target_port(cluster: &Cluster, service: &str, port: u16) -> u16 {
     let found = list(&service["spec"]["ports"]).find(|one| one["port"] == port);
     let target = found.unwrap_or_else(|| panic!("no port {port}: {service}"))["targetPort"].as_u64();
     u16::try_from(target.expect("a number")).expect("a port")
-}
-
-/// An object, once it is there.
-async fn object(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> Value {
-    until(&format!("{kind} {namespace}/{name}"), async || {
-        let printed = cluster.kubectl(&["get", kind, name, "--namespace", namespace, "--output", "json"]).await;
-        if !printed.success {
-            return Err(printed.stderr);
-        }
-        serde_json::from_str(&printed.stdout).map_err(|error| error.to_string())
-    })
-    .await
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn map(value: &Value) -> impl Iterator<Item = (String, Value)> {
-    value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone()))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().expect("a text")
 }

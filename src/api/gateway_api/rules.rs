@@ -17,17 +17,7 @@ const MOST_MATCHES: usize = 128;
 
 /// What a Gateway breaks.
 pub(in super::super) fn gateway_rules(spec: &GatewaySpec) -> Vec<Violation> {
-    let mut broken = Vec::new();
-    for (index, listener) in spec.listeners.iter().enumerate() {
-        let path = format!("spec.listeners[{index}]");
-        listener_rules(listener, &path, &mut broken);
-        let twin = spec.listeners[..index].iter().find(|other| {
-            (other.port, &other.protocol, &other.hostname) == (listener.port, &listener.protocol, &listener.hostname)
-        });
-        if let Some(twin) = twin {
-            broken.push((path, format!("must differ from listener {} in port, protocol or hostname", twin.name)));
-        }
-    }
+    let mut broken = listeners_rules(&spec.listeners);
     for (index, address) in spec.addresses.iter().enumerate() {
         let path = format!("spec.addresses[{index}]");
         address_rules(address, &path, &mut broken);
@@ -46,6 +36,22 @@ pub(in super::super) fn gateway_rules(spec: &GatewaySpec) -> Vec<Violation> {
                         .to_owned(),
                 ));
             }
+        }
+    }
+    broken
+}
+
+/// Those of the listeners of a Gateway or of a ListenerSet.
+pub(in super::super) fn listeners_rules(listeners: &[Listener]) -> Vec<Violation> {
+    let mut broken = Vec::new();
+    for (index, listener) in listeners.iter().enumerate() {
+        let path = format!("spec.listeners[{index}]");
+        listener_rules(listener, &path, &mut broken);
+        let twin = listeners[..index].iter().find(|other| {
+            (other.port, &other.protocol, &other.hostname) == (listener.port, &listener.protocol, &listener.hostname)
+        });
+        if let Some(twin) = twin {
+            broken.push((path, format!("must differ from listener {} in port, protocol or hostname", twin.name)));
         }
     }
     broken

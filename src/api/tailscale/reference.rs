@@ -19,26 +19,26 @@ fn tailnet_kind() -> String {
     "TailscaleTailnet".into()
 }
 
-/// Refers to a Gateway.
+/// Refers to a Gateway, or to the listeners that a ListenerSet adds to one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReference {
-    /// API group; `gateway.networking.k8s.io` by default. A Gateway of Gateway API is meant whatever stands here.
+    /// API group; `gateway.networking.k8s.io` by default. A kind of Gateway API is meant whatever stands here.
     #[serde(default = "gateway_api_group")]
     #[schemars(length(max = 253), regex(pattern = patterns::GROUP))]
     pub group: String,
-    /// Kind; `Gateway` by default.
+    /// Kind: `Gateway`, the default, for the listeners of its own; or `ListenerSet`, of a Gateway of an Envoy Gateway.
     #[serde(default = "gateway_kind")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::KIND))]
     pub kind: String,
-    /// Name of the Gateway.
+    /// Name of the Gateway or ListenerSet.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Namespace of the Gateway; by default the namespace of the object that refers to it.
+    /// Namespace of the Gateway or ListenerSet; by default the namespace of the object that refers to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = patterns::DNS_LABEL))]
     pub namespace: Option<String>,
-    /// Name of one listener of the Gateway; all listeners when it is left out.
+    /// Name of one listener of it; all listeners when it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DNS_NAME))]
     pub section_name: Option<String>,

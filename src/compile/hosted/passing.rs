@@ -14,7 +14,7 @@ use super::{
     route::{RouteCompiler, Rules, is_ours},
 };
 use crate::{
-    api::{Gateway, ParentReference, PassingBackendRef, PassingRouteRule, TlsMode},
+    api::{Gateway, ListenerSet, ParentReference, PassingBackendRef, PassingRouteRule, TlsMode},
     compile::{
         World,
         cluster::{EndpointTarget, endpoint_target_for, mixture},
@@ -29,10 +29,14 @@ use crate::{
 /// What a TLSRoute's connections are: TLS of their clients, if a listener passes it through. And whether another one ends it.
 pub(super) fn of_tls_route(key: &ObjectKey, parents: &[ParentReference], world: &mut World<'_>) -> (Traffic, bool) {
     let (mut passed, mut ended) = (false, false);
-    for parent in parents.iter().filter(|parent| Kind::find(&parent.group, &parent.kind) == Some(Kind::Gateway)) {
+    for parent in parents {
         let name = referred(key, parent.namespace.as_deref(), &parent.name);
-        let Some(gateway) = world.object::<Gateway>(&name) else { continue };
-        for listener in gateway.spec.listeners.iter().filter(|listener| listener.protocol == "TLS") {
+        let listeners = match Kind::find(&parent.group, &parent.kind) {
+            Some(Kind::Gateway) => world.object::<Gateway>(&name).map(|gateway| gateway.spec.listeners.clone()),
+            Some(Kind::ListenerSet) => world.object::<ListenerSet>(&name).map(|set| set.spec.listeners.clone()),
+            _ => None,
+        };
+        for listener in listeners.iter().flatten().filter(|listener| listener.protocol == "TLS") {
             let named = parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
                 && parent.port.is_none_or(|port| port == listener.port);
             let passes = listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Passthrough);

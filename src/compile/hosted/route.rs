@@ -14,7 +14,7 @@ use tailscale_gateway_proto::envoy::config::route::v3::weighted_cluster::{Cluste
 use super::passing;
 use crate::{
     api::{
-        BackendObjectReference, GrpcRoute, HttpBackendRef, HttpRoute, HttpRouteFilter, ParentReference,
+        BackendObjectReference, GrpcRoute, HttpBackendRef, HttpRoute, HttpRouteFilter, ListenerSet, ParentReference,
         PassingRouteRule, TailscaleEndpoints, TailscaleService, TcpRoute, TlsRoute, UdpRoute,
     },
     compile::{
@@ -94,20 +94,21 @@ fn compile(
     rules: impl FnOnce(&mut RouteCompiler<'_, '_>) -> Rules,
 ) -> Option<Arc<HostedRoute>> {
     let mut gateways = BTreeSet::new();
-    let mut listener_sets = Vec::new();
-    for (at, parent) in parents.iter().enumerate() {
-        if matches!(&*parent.kind, "ListenerSet" | "XListenerSet") {
-            listener_sets.push((at, parent));
-        }
-        if Kind::find(&parent.group, &parent.kind) == Some(Kind::Gateway) {
-            let gateway = referred(key, parent.namespace.as_deref(), &parent.name);
-            if world.output(&OutputKey::Listeners(gateway.clone())).listeners().foreign {
-                gateways.insert(gateway);
-            }
+    for parent in parents {
+        let name = referred(key, parent.namespace.as_deref(), &parent.name);
+        let gateway = match Kind::find(&parent.group, &parent.kind) {
+            Some(Kind::Gateway) => Some(name),
+            Some(Kind::ListenerSet) => world.object::<ListenerSet>(&name).and_then(|set| set.gateway()),
+            _ => None,
+        };
+        if let Some(gateway) = gateway
+            && world.output(&OutputKey::Listeners(gateway.clone())).listeners().foreign
+        {
+            gateways.insert(gateway);
         }
     }
     if gateways.is_empty() {
-        return only_by_listener_sets(key, parents, &listener_sets, world);
+        return only_by_experimental_sets(key, parents, world);
     }
     let gateways: Arc<[ObjectName]> = gateways.into_iter().collect();
     let mut compiler = RouteCompiler {
@@ -126,22 +127,22 @@ fn compile(
     Some(Arc::new(HostedRoute { gateways, rules, problems }))
 }
 
-/// A route that no Gateway has by its name: ListenerSets are not read, so that it is not known whose Gateways' they are. Nothing
-/// unless it has backends of ours and no other parents.
-fn only_by_listener_sets(
+/// A route whose parents are all of the kind that ListenerSets were before they became a part of Gateway API: those are not
+/// read, so that it is not known whose Gateways' they are. Nothing unless it has backends of ours.
+fn only_by_experimental_sets(
     key: &ObjectKey,
     parents: &[ParentReference],
-    listener_sets: &[(usize, &ParentReference)],
     world: &mut World<'_>,
 ) -> Option<Arc<HostedRoute>> {
-    if listener_sets.is_empty() || listener_sets.len() < parents.len() || !has_ours(key, world) {
+    let all = !parents.is_empty() && parents.iter().all(|parent| parent.kind == "XListenerSet");
+    if !all || !has_ours(key, world) {
         return None;
     }
     let mut findings = Findings::new(key);
-    for (at, parent) in listener_sets {
+    for (at, parent) in parents.iter().enumerate() {
         let message = format!(
             "{} {}: which Gateway it belongs to is not read, so that requests for backends of {} go nowhere there; name a \
-             listener of the Gateway itself",
+             ListenerSet or the Gateway",
             parent.kind,
             referred(key, parent.namespace.as_deref(), &parent.name),
             Kind::TailscaleEndpoints.group(),

@@ -125,8 +125,13 @@ impl ApiServer {
     }
 
     /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// The same as a URL.
     pub fn url(&self) -> String {
-        format!("https://{}", self.port.address())
+        format!("https://{}", self.address())
     }
 
     /// The authority that its certificate is from, PEM.

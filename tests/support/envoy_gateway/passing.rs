@@ -110,9 +110,10 @@ impl Translation<'_> {
             _ => Kind::UdpRoute,
         };
         let world = self.world;
+        let of = ObjectKey::new(Kind::Gateway, gateway_name(gateway));
         let routes = world.objects.values().filter_map(|object| PassingRoute::of(object));
         let mut routes: Vec<PassingRoute<'_>> = routes
-            .filter(|route| route.key.kind == kind && asks_for(&route.key, route.parents, gateway, &listener.name))
+            .filter(|route| route.key.kind == kind && asks_for(&route.key, route.parents, &of, &listener.name))
             .filter(|route| kind == Kind::TlsRoute || route.rules.len() == 1)
             .collect();
         if kind != Kind::TlsRoute {
@@ -191,6 +192,7 @@ impl Translation<'_> {
         if certificate.is_some() {
             self.certificate(&IrListener {
                 gateway,
+                of: ObjectKey::new(Kind::Gateway, gateway_name(gateway)),
                 name: String::new(),
                 section: &listener.name,
                 port: listener.port,
