@@ -103,7 +103,7 @@ pub fn answer(hook: Hook, request: &[u8], hosted: &Hosted, stop: &dyn Fn() -> bo
     }
     // A translation is large: it is gone through once for both, and most of it is none of ours.
     let (edits, rules) = match hook {
-        Hook::Translate => (Edits::default(), Likely::of(hosted.rule_clusters())),
+        Hook::Translate => (Edits::default(), Likely::of(&hosted.rule_clusters().collect::<Vec<_>>())),
         _ => (reply(hook, request)?, Likely::any()),
     };
     let mut editor = Editor { bytes: request, hosted, rules, stop, edits, changed: 0, gateways: Vec::new() };

@@ -20,7 +20,6 @@ use super::{
     hooks::{Editor, Stopped},
     route,
     splice::{Edits, Field, Malformed, Wire, delimited, fields, last, text},
-    translate::Named,
     virtual_host::{Place, Places, is_ours},
 };
 use crate::{
@@ -150,8 +149,8 @@ fn refusal() -> Bytes {
 pub(super) struct Policies<'h, 'a> {
     /// The virtual hosts of the call, and the tables that they stand in.
     hosts: &'h dyn Fn() -> Vec<(Option<&'a str>, Field)>,
-    /// The clusters that came with it; nothing when it is about something else.
-    clusters: Option<&'h [Named<'a>]>,
+    /// The names of the clusters that came with it; nothing when it is about something else.
+    clusters: Option<&'h dyn Fn() -> Vec<&'a str>>,
     /// The rules that have clusters, once that was asked; nothing in it where they share some.
     rules: Option<Option<HashSet<&'a str, RandomState>>>,
     /// The virtual hosts of hosted Gateways, once any listener was asked for.
@@ -162,7 +161,10 @@ pub(super) struct Policies<'h, 'a> {
 
 impl<'h, 'a> Policies<'h, 'a> {
     /// Those in a call with these virtual hosts and clusters.
-    pub(super) fn new(hosts: &'h dyn Fn() -> Vec<(Option<&'a str>, Field)>, clusters: Option<&'h [Named<'a>]>) -> Self {
+    pub(super) fn new(
+        hosts: &'h dyn Fn() -> Vec<(Option<&'a str>, Field)>,
+        clusters: Option<&'h dyn Fn() -> Vec<&'a str>>,
+    ) -> Self {
         Self { hosts, clusters, rules: None, placed: None, listeners: HashMap::default() }
     }
 
@@ -202,10 +204,10 @@ impl<'h, 'a> Policies<'h, 'a> {
     /// better thought that nobody is to get there.
     fn has_cluster(&mut self, rule: &str) -> bool {
         let Some(clusters) = self.clusters else { return true };
-        let names = || clusters.iter().map(Named::text);
-        let rules = self.rules.get_or_insert_with(|| match names().any(is_shared_backend_cluster) {
-            true => None,
-            false => Some(names().filter_map(rule_cluster_of).collect()),
+        let rules = self.rules.get_or_insert_with(|| {
+            let names = clusters();
+            let shared = names.iter().any(|name| is_shared_backend_cluster(name));
+            (!shared).then(|| names.into_iter().filter_map(rule_cluster_of).collect())
         });
         rules.as_ref().is_none_or(|rules| rules.contains(rule))
     }

@@ -42,6 +42,7 @@ const STRIDE: usize = 256;
 #[derive(Default)]
 struct Resources<'a> {
     contexts: Vec<Field>,
+    /// Those that something may be done to: nearly all go by without being kept.
     clusters: Vec<Named<'a>>,
     secrets: Vec<Named<'a>>,
     listeners: Vec<Field>,
@@ -83,12 +84,18 @@ struct Table<'a> {
 pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
     let bytes = editor.bytes;
     let mut resources = Resources::default();
+    let added = Likely::of(&editor.hosted.added_clusters().collect::<Vec<_>>());
     for field in fields(bytes, 0..bytes.len()) {
         let field = field?;
         take_over(Hook::Translate, &field, &mut editor.edits);
         match field.number {
             CONTEXT if field.is(CONTEXT) => resources.contexts.push(field),
-            CLUSTERS if field.is(CLUSTERS) => resources.clusters.push(Named::new(bytes, field)?),
+            CLUSTERS if field.is(CLUSTERS) => {
+                let cluster = Named::new(bytes, field)?;
+                if editor.rules.may_begin(cluster.name) || added.may_begin(cluster.name) {
+                    resources.clusters.push(cluster);
+                }
+            }
             SECRETS if field.is(SECRETS) => resources.secrets.push(Named::new(bytes, field)?),
             LISTENERS if field.is(LISTENERS) => resources.listeners.push(field),
             ROUTES if field.is(ROUTES) => resources.tables.push(field),
@@ -99,6 +106,11 @@ pub(super) fn translate(editor: &mut Editor<'_>) -> Result<(), Stopped> {
     edit_tables(editor, &resources, &mut gateways)?;
     editor.gateways = gateways.keys().map(|name| (*name).clone()).collect();
     edit_clusters(editor, &resources, &gateways)
+}
+
+/// All clusters of a request.
+fn clusters(request: &[u8]) -> impl Iterator<Item = Field> {
+    fields(request, 0..request.len()).map_while(Result::ok).filter(|field| field.is(CLUSTERS))
 }
 
 /// Edits virtual hosts and adds those that are missing; notes whose they are.
@@ -118,7 +130,8 @@ fn edit_tables<'a>(
         };
         resources.tables.iter().flat_map(of_table).collect()
     };
-    let mut policies = Policies::new(&hosts, Some(&resources.clusters));
+    let names = || clusters(bytes).filter_map(|cluster| Some(Named::new(bytes, cluster).ok()?.text())).collect();
+    let mut policies = Policies::new(&hosts, Some(&names));
     let mut places = Places::default();
     let mut tables = Vec::new();
     let mut marks = Vec::new();
@@ -230,11 +243,11 @@ fn name_gateways<'a>(
         gateways.extend(gateway.map(|gateway| (&gateway.name, &**gateway)));
     }
     if gateways.is_empty() {
-        for (at, cluster) in resources.clusters.iter().enumerate() {
+        for (at, cluster) in clusters(bytes).enumerate() {
             if at % STRIDE == 0 {
                 editor.go_on()?;
             }
-            for gateway in cluster::gateways_of(hosted, bytes, &cluster.field) {
+            for gateway in cluster::gateways_of(hosted, bytes, &cluster) {
                 gateways.extend(hosted.gateway(gateway).map(|gateway| (&gateway.name, &**gateway)));
             }
         }
@@ -313,9 +326,8 @@ type Added = BTreeMap<Arc<str>, Bytes>;
 /// Resources that have the names of some that are added.
 fn twins<'a>(resources: &[Named<'a>], added: &Added, more: &Added) -> HashMap<&'a str, Field, RandomState> {
     let names: HashSet<&str, RandomState> = added.keys().chain(more.keys()).map(|name| &**name).collect();
-    let likely = Likely::of(names.iter().copied());
-    let named = resources.iter().filter(|resource| likely.may_begin(resource.name));
-    named.map(|resource| (resource.text(), resource.field)).filter(|(name, _)| names.contains(name)).collect()
+    let named = resources.iter().map(|resource| (resource.text(), resource.field));
+    named.filter(|(name, _)| names.contains(name)).collect()
 }
 
 /// Adds resources, in the place of those that have their names.

@@ -213,8 +213,17 @@ impl Hosted {
     }
 
     /// What the clusters of all rules are called in foreign configurations.
-    pub fn rule_clusters(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub fn rule_clusters(&self) -> impl Iterator<Item = &str> {
         self.rules.keys().map(|cluster| &**cluster)
+    }
+
+    /// What clusters are called that may be put into foreign configurations.
+    pub fn added_clusters(&self) -> impl Iterator<Item = &str> {
+        let own = self.clusters.keys().map(|(_, name)| &**name);
+        let pointers =
+            self.gateways.values().filter_map(|gateway| gateway.pointer.as_ref().map(|pointer| &*pointer.name));
+        let parts = self.rules.values().flat_map(|rule| rule.shares.iter().map(|share| &*share.name));
+        own.chain(pointers).chain(parts)
     }
 
     /// What is wrong with references of foreign Gateways' routes to backends of our kinds.
