@@ -251,7 +251,14 @@ async fn measure(sizes: &[usize], samples: usize) {
         there += samples;
         let after = world.processor();
         let processor = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e3 / samples as f64;
-        let commits = world.commits();
+        // A request may be served before the line about it has been read.
+        let last = taken.iter().map(|sample| sample.at).max().expect("there are samples");
+        let commits = until("the last route to be in the log", async || {
+            let commits = world.commits();
+            let is_there = commits.range(last..).next().is_some();
+            is_there.then_some(commits).ok_or_else(|| "its commit is missing".to_owned())
+        })
+        .await;
         let committed = |sample: &Sample| {
             let at = commits.range(sample.at..).next().expect("what is served was committed");
             at.duration_since(sample.at).unsigned_abs()
