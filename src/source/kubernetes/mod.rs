@@ -165,7 +165,7 @@ impl KubernetesSource {
 fn says_what_is_hosted(kind: Kind) -> bool {
     let are_ours = [Kind::TailscaleTailnet, Kind::TailscaleGateway, Kind::TailscaleEndpoints, Kind::TailscaleService];
     let are_routes = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
-    are_ours.contains(&kind) || are_routes.contains(&kind) || kind == Kind::ReferenceGrant
+    are_ours.contains(&kind) || are_routes.contains(&kind) || matches!(kind, Kind::ListenerSet | Kind::ReferenceGrant)
 }
 
 /// A kind's resource in one of its versions.
