@@ -200,13 +200,12 @@ pub fn rule_cluster_of(route: &str) -> Option<&str> {
 
 /// The rule and the backend's place in the name of a cluster of one backend.
 pub fn backend_of_rule_cluster(cluster: &str) -> Option<(&str, usize)> {
-    // By its end: it is asked of every cluster there is, and few are one.
-    let (rule, place) = cluster.rsplit_once('/')?;
-    Some((rule.strip_suffix("/backend")?, place.parse().ok()?))
+    let (rule, place) = cluster.rsplit_once("/backend/")?;
+    Some((rule, place.parse().ok()?))
 }
 
-/// Whether an Envoy Gateway calls a cluster so that all rules with the same backend share (`mergeBackends`):
-/// `KIND/NAMESPACE/NAME/PORT`, with a protocol behind that in some cases.
+/// Whether a cluster has the name of one that all rules with the same backend share, as they do with an Envoy Gateway's
+/// `mergeBackends`: `KIND/NAMESPACE/NAME/PORT`, with a protocol behind that in some cases.
 pub fn is_shared_backend_cluster(cluster: &str) -> bool {
     ["service/", "serviceimport/", "backend/"].iter().any(|kind| cluster.starts_with(kind))
 }
