@@ -130,19 +130,12 @@ pub fn text<'a>(bytes: &'a [u8], field: &Field) -> Option<&'a str> {
 #[inline(always)]
 fn short(bytes: &[u8], start: usize, end: usize) -> Option<Field> {
     let head = bytes.get(start..end)?.first_chunk::<4>()?;
-    let (tag, tag_len) = match head {
-        [low, ..] if *low < 0x80 => (u32::from(*low), 1),
-        [low, high, ..] if *high < 0x80 => (u32::from(*low & 0x7f) | u32::from(*high) << 7, 2),
-        _ => return None,
-    };
-    let (len, len_len) = match &head[tag_len..] {
-        [low, ..] if *low < 0x80 => (usize::from(*low), 1),
-        [low, high, ..] if *high < 0x80 => (usize::from(*low & 0x7f) | usize::from(*high) << 7, 2),
-        _ => return None,
-    };
-    let (tag_end, value) = (start + tag_len, start + tag_len + len_len);
+    let (tag, tag_len) = short_varint(head)?;
+    let (len, len_len) = short_varint(&head[tag_len..])?;
+    let (tag_end, value, len) = (start + tag_len, start + tag_len + len_len, usize::from(len));
     let fits = tag & 7 == 2 && tag >> 3 != 0 && len <= end - value;
-    fits.then_some(Field { number: tag >> 3, wire: Wire::Delimited, start, tag_end, value, end: value + len })
+    let number = u32::from(tag >> 3);
+    fits.then_some(Field { number, wire: Wire::Delimited, start, tag_end, value, end: value + len })
 }
 
 fn field(bytes: &[u8], start: usize, end: usize, depth: usize) -> Result<Field, Malformed> {
@@ -179,10 +172,19 @@ fn group_end(bytes: &[u8], number: u32, mut at: usize, end: usize, depth: usize)
 /// A varint and the first byte behind it. Nearly all tags and lengths have one or two bytes.
 #[inline]
 fn varint(bytes: &[u8], start: usize, end: usize) -> Result<(u64, usize), Malformed> {
-    match bytes.get(start..end) {
-        Some([low, ..]) if *low < 0x80 => Ok((u64::from(*low), start + 1)),
-        Some([low, high, ..]) if *high < 0x80 => Ok((u64::from(*low & 0x7f) | u64::from(*high) << 7, start + 2)),
-        _ => long_varint(&bytes[..end], start),
+    match bytes.get(start..end).and_then(short_varint) {
+        Some((value, len)) => Ok((u64::from(value), start + len)),
+        None => long_varint(&bytes[..end], start),
+    }
+}
+
+/// A varint of one or two bytes, and how many.
+#[inline(always)]
+fn short_varint(bytes: &[u8]) -> Option<(u16, usize)> {
+    match bytes {
+        [low, ..] if *low < 0x80 => Some((u16::from(*low), 1)),
+        [low, high, ..] if *high < 0x80 => Some((u16::from(*low & 0x7f) | u16::from(*high) << 7, 2)),
+        _ => None,
     }
 }
 
