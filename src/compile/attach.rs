@@ -32,6 +32,8 @@ pub(super) struct Claim {
     pub(super) domain: Arc<str>,
     /// Of the route's hostname by which it is there; of several the most specific one's.
     pub(super) specificity: Specificity,
+    /// The table is served in parts.
+    pub(super) divided: bool,
 }
 
 /// What became of one parent reference.
@@ -147,9 +149,10 @@ fn attach(
             continue;
         }
         let table = listener.table(gateway);
+        let divided = listeners.divides(&table);
         for (domain, specificity) in domains {
             if listeners.owner(&table, &domain).is_some_and(|owner| owner.name == listener.name) {
-                claims.push(Claim { table: table.clone(), domain: Arc::clone(&domain), specificity });
+                claims.push(Claim { table: table.clone(), domain: Arc::clone(&domain), specificity, divided });
             }
             world.keep(OutputKey::VirtualHost(table.clone(), domain));
         }

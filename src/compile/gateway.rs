@@ -11,13 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::{
     Compiler, Made, OutputKey, Settings, World,
     attach::is_one_of,
-    hostname,
+    division, hostname,
     objects::{check_selector, created, generation},
     reference::{not_permitted, permitted, referred},
 };
 use crate::{
     api::{
-        AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, ListenerSet,
+        AccessLogParameters, FromNamespaces, FrontendValidationMode, Gateway, Listener, ListenerSet, RouteTables,
         SecretObjectReference, TlsMode,
     },
     gateways::{Infrastructure, bound_address, bound_port, class_is_ours, gateway_parameters, infrastructure},
@@ -41,6 +41,8 @@ pub struct GatewayListeners {
     pub addresses_asked: bool,
     /// How requests are logged.
     pub access_log: AccessLogParameters,
+    /// The route tables that gain by it are divided.
+    pub divided: bool,
     /// What is wrong with the Gateway itself.
     pub problems: Vec<Problem>,
     /// The listeners in their author's order.
@@ -108,6 +110,11 @@ impl GatewayListeners {
         self.of_table(table).nth(place)
     }
 
+    /// Whether a table is served in parts.
+    pub(super) fn divides(&self, table: &RouteTableName) -> bool {
+        self.divided && division::is_divisible(self.of_table(table).map(|listener| listener.hostname.as_deref()))
+    }
+
     /// The listeners that Envoy is told of.
     pub fn served(&self) -> impl Iterator<Item = &ListenerSpec> {
         self.listeners.iter().filter(|listener| listener.served)
@@ -123,6 +130,7 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
         addresses: Vec::new(),
         addresses_asked: false,
         access_log: AccessLogParameters::default(),
+        divided: false,
         problems: Vec::new(),
         listeners: Vec::new(),
     };
@@ -146,6 +154,7 @@ pub(super) fn listeners(settings: &Settings, name: &ObjectName, world: &mut Worl
         made.addresses_asked = false;
     }
     made.access_log = parameters.spec.access_log.unwrap_or_default();
+    made.divided = parameters.spec.route_tables == Some(RouteTables::Divided);
     not_acted_on(settings, &key, &gateway, &mut made.problems);
     for (place, listener) in gateway.spec.listeners.iter().enumerate() {
         let mut checked = check(settings, &key, place, listener, world);

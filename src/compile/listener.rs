@@ -31,10 +31,11 @@ use tailscale_gateway_proto::{
     google::protobuf::{Any, BoolValue, Duration},
 };
 
-use super::{CORS_FILTER, ListenerSpec, OutputKey, World, access_log::access_log, hostname};
+use super::{
+    CORS_FILTER, GatewayListeners, ListenerSpec, OutputKey, World, access_log::access_log, division, hostname,
+};
 use crate::{
-    api::AccessLogParameters,
-    model::{ObjectName, listener_name, secret_name},
+    model::{ObjectName, ServedTable, listener_name, secret_name},
     snapshot::{Resource, TypeUrl},
 };
 
@@ -44,9 +45,17 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
     let here: Vec<&ListenerSpec> = listeners.served().filter(|listener| listener.port == port).collect();
     let first = here.first()?;
     for listener in &here {
-        world.keep(OutputKey::RouteTable(listener.table(gateway)));
+        let table = listener.table(gateway);
+        if listeners.divides(&table) {
+            for part in division::parts(&table) {
+                world.keep(OutputKey::RouteScope(part.clone()));
+                world.keep(OutputKey::RouteTable(part));
+            }
+        }
+        // There in any case: connections of a listener that is being replaced still route by it, and so do clients without an
+        // Envoy.
+        world.keep(OutputKey::RouteTable(ServedTable::whole(table)));
     }
-    let log = &listeners.access_log;
     let name = listener_name(gateway, port);
     let mut addresses = listeners.addresses.iter().map(|ip| address(*ip, first.bound_port));
     let message = Listener {
@@ -57,9 +66,9 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
             .collect(),
         stat_prefix: format!("port_{port}"),
         filter_chains: if first.https {
-            here.iter().map(|listener| https_chain(gateway, listener, log)).collect()
+            here.iter().map(|listener| https_chain(gateway, listener, &listeners)).collect()
         } else {
-            vec![FilterChain { filters: vec![connection_manager(gateway, first, log)], ..Default::default() }]
+            vec![FilterChain { filters: vec![connection_manager(gateway, first, &listeners)], ..Default::default() }]
         },
         listener_filters: if first.https { vec![tls_inspector()] } else { Vec::new() },
         ..Default::default()
@@ -95,7 +104,7 @@ fn address(ip: IpAddr, port: u16) -> Address {
     }
 }
 
-fn https_chain(gateway: &ObjectName, listener: &ListenerSpec, log: &AccessLogParameters) -> FilterChain {
+fn https_chain(gateway: &ObjectName, listener: &ListenerSpec, listeners: &GatewayListeners) -> FilterChain {
     let context = DownstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
@@ -115,7 +124,7 @@ fn https_chain(gateway: &ObjectName, listener: &ListenerSpec, log: &AccessLogPar
             server_names: server_names.map(ToString::to_string).collect(),
             ..Default::default()
         }),
-        filters: vec![connection_manager(gateway, listener, log)],
+        filters: vec![connection_manager(gateway, listener, listeners)],
         transport_socket: Some(tailscale_gateway_proto::envoy::config::core::v3::TransportSocket {
             name: "envoy.transport_sockets.tls".to_owned(),
             config_type: Some(
@@ -137,8 +146,13 @@ fn tls_inspector() -> ListenerFilter {
 }
 
 /// The settings are those that Envoy's "configuring Envoy as an edge proxy" asks for.
-fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec, log: &AccessLogParameters) -> Filter {
-    let table = listener.table(gateway).to_string();
+fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec, listeners: &GatewayListeners) -> Filter {
+    let table = listener.table(gateway);
+    let (early_mutation, routes) = if listeners.divides(&table) {
+        (Some(division::early_mutation(&table)), division::scoped_routes(&table))
+    } else {
+        (None, RouteSpecifier::Rds(Rds { config_source: from_ads(), route_config_name: table.to_string() }))
+    };
     let http_filter = |name: &str, config: Any| HttpFilter {
         name: name.to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -147,13 +161,14 @@ fn connection_manager(gateway: &ObjectName, listener: &ListenerSpec, log: &Acces
     let manager = HttpConnectionManager {
         stat_prefix: format!("{}_{}", if listener.https { "https" } else { "http" }, listener.port),
         codec_type: CodecType::Auto as i32,
-        route_specifier: Some(RouteSpecifier::Rds(Rds { config_source: from_ads(), route_config_name: table })),
+        early_header_mutation_extensions: early_mutation.into_iter().collect(),
+        route_specifier: Some(routes),
         http_filters: vec![
             http_filter(CORS_FILTER, any(&Cors::default())),
             http_filter("envoy.filters.http.router", any(&Router::default())),
         ],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
-        access_log: access_log(log).into_iter().collect(),
+        access_log: access_log(&listeners.access_log).into_iter().collect(),
         use_remote_address: Some(BoolValue { value: true }),
         normalize_path: Some(BoolValue { value: true }),
         merge_slashes: true,

@@ -10,6 +10,7 @@ mod backend;
 mod cluster;
 mod cors;
 mod definitions;
+mod division;
 mod endpoints;
 mod filter;
 mod findings;
@@ -45,7 +46,9 @@ pub use matching::MatchPrecedence;
 pub use secret::readable_authorities;
 
 use crate::{
-    model::{ClusterName, Kind, ObjectKey, ObjectName, Report, RouteTableName, Traffic, hosted_cluster_key},
+    model::{
+        ClusterName, Kind, ObjectKey, ObjectName, Report, RouteTableName, ServedTable, Traffic, hosted_cluster_key,
+    },
     snapshot::{
         HostedChange, HostedCluster, HostedGateway, HostedRoute, Pointer, Resource, Segment, TypeUrl, ViewChange,
     },
@@ -94,8 +97,10 @@ pub enum OutputKey {
     EndpointEntries(RouteTableName),
     /// One virtual host of a table. States it for the table.
     VirtualHost(RouteTableName, Arc<str>),
-    /// Served: a route table.
-    RouteTable(RouteTableName),
+    /// Served: a route table, or a part of it.
+    RouteTable(ServedTable),
+    /// Served: the scope of a part.
+    RouteScope(ServedTable),
     /// Served: the Envoy listener of a port.
     Listener(ObjectName, u16),
     /// Served: a cluster that routes of the Gateway name.
@@ -154,12 +159,12 @@ pub enum Made {
 /// A set of facts that outputs state for others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// The virtual hosts of a table.
-    VirtualHosts(RouteTableName),
+    /// The virtual hosts of a table, or of a part of it.
+    VirtualHosts(ServedTable),
     /// The entries of routes for a domain of a table.
     Rows(RouteTableName, Arc<str>),
-    /// The clusters that a table routes to.
-    Clusters(RouteTableName),
+    /// The clusters that a table, or a part of it, routes to.
+    Clusters(ServedTable),
     /// The routes attached to a listener of a Gateway.
     Attached(ObjectName, Arc<str>),
     /// Who else wants what endpoints of a TailscaleEndpoints object want.
@@ -247,7 +252,7 @@ impl Program for Compiler {
             OutputKey::Binding(_) | OutputKey::Scope(_) | OutputKey::HostedRoute(_) => 2,
             OutputKey::RouteEntries(..) | OutputKey::EndpointEntries(_) | OutputKey::HostedGateway(_) => 3,
             OutputKey::VirtualHost(..) => 4,
-            OutputKey::RouteTable(_) | OutputKey::Listener(..) => 5,
+            OutputKey::RouteTable(_) | OutputKey::RouteScope(_) | OutputKey::Listener(..) => 5,
             OutputKey::Report(_) => 6,
         }
     }
@@ -296,6 +301,7 @@ impl Program for Compiler {
             OutputKey::EndpointEntries(table) => table::endpoint_entries(table, world),
             OutputKey::VirtualHost(table, domain) => table::virtual_host(table, domain, world),
             OutputKey::RouteTable(table) => resource(Some(table::route_table(table, world))),
+            OutputKey::RouteScope(part) => resource(Some(division::scope(part))),
             OutputKey::Listener(gateway, port) => resource(listener::listener(gateway, *port, world)),
             OutputKey::GatewayCluster(_, name) => Output::plain(world.output(&OutputKey::Cluster(name.clone()))),
             OutputKey::GatewayEndpoints(_, name) => Output::plain(world.output(&OutputKey::Endpoints(name.clone()))),
@@ -329,7 +335,8 @@ impl OutputKey {
     /// Where in which Gateway's snapshot a changed output belongs, if it is served.
     pub fn served(&self, value: Option<&Made>) -> Option<(&ObjectName, ViewChange)> {
         let (gateway, type_url, name): (_, _, Arc<str>) = match self {
-            OutputKey::RouteTable(table) => (&table.gateway, TypeUrl::Route, table.to_string().into()),
+            OutputKey::RouteTable(served) => (&served.table.gateway, TypeUrl::Route, served.to_string().into()),
+            OutputKey::RouteScope(part) => (&part.table.gateway, TypeUrl::ScopedRoute, part.to_string().into()),
             OutputKey::Listener(gateway, port) => {
                 (gateway, TypeUrl::Listener, crate::model::listener_name(gateway, *port).into())
             }

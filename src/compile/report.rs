@@ -524,9 +524,10 @@ fn parameters(settings: &Settings, object: &ObjectKey, world: &mut World<'_>) ->
         .into_iter()
         .map(|(field, problem)| Problem::new(object.clone(), field, Reason::UnsupportedValue, problem.to_string()))
         .collect();
-    let rest = TailscaleGatewayParametersSpec { access_log: None, ..parameters.spec.clone() };
+    let rest = TailscaleGatewayParametersSpec { access_log: None, route_tables: None, ..parameters.spec.clone() };
     if !settings.in_cluster && rest != TailscaleGatewayParametersSpec::default() {
-        let message = "Envoys are created for a Gateway in a cluster only; here accessLog alone has an effect";
+        let message =
+            "Envoys are created for a Gateway in a cluster only; here accessLog and routeTables alone have an effect";
         problems.push(Problem::new(object.clone(), "spec", Reason::NotActedOn, message));
     }
     Some(Report::Object(ObjectReport {

@@ -4,7 +4,7 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -20,7 +20,7 @@ use super::{
     Compiler, Fact, Made, MatchPrecedence, OutputKey, Topic, World,
     attach::Claim,
     backend::Resolver,
-    cluster,
+    cluster, division,
     hostname::{self, Specificity},
     objects::created,
     route::{
@@ -35,7 +35,10 @@ use crate::{
         HttpRouteFilter, HttpRouteFilterType, HttpRouteMatch, HttpRouteRule, HttpUrlRewriteFilter, PathMatchType,
         TailscaleEndpoints,
     },
-    model::{ClusterName, Kind, ObjectKey, ObjectName, Problem, RouteTableName, Traffic, endpoint_route_name},
+    model::{
+        ClusterName, Kind, ObjectKey, ObjectName, Problem, RouteTableName, ServedTable, TABLE_HEADER, Traffic,
+        endpoint_route_name,
+    },
     snapshot::{Clusters, Resource, Segment, TypeUrl},
     store::{FactSet, Output},
 };
@@ -149,9 +152,10 @@ pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &m
             facts.push((Topic::Rows(table.clone(), Arc::clone(domain)), Fact::Row(row)));
         }
     }
-    if !facts.is_empty() {
+    let claims = binding.claims.iter().filter(|claim| claim.table == *table);
+    for served in served(table, claims.map(|claim| (&*claim.domain, claim.divided))) {
         let clusters = compiled.entries.iter().flat_map(|entry| entry.clusters.iter());
-        facts.extend(clusters.map(|cluster| (Topic::Clusters(table.clone()), Fact::Cluster(Arc::clone(cluster)))));
+        facts.extend(clusters.map(|cluster| (Topic::Clusters(served.clone()), Fact::Cluster(Arc::clone(cluster)))));
     }
     let entries = Entries { problems: compiled.problems, any_rule_valid: compiled.any_rule_valid };
     Output { value: Made::Entries(Arc::new(entries)), facts }
@@ -161,6 +165,7 @@ pub(super) fn route_entries(table: &RouteTableName, name: &ObjectName, world: &m
 pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) -> Output<Compiler> {
     let listeners = world.output(&OutputKey::Listeners(table.gateway.clone())).listeners();
     let scope = world.output(&OutputKey::Scope(table.gateway.clone())).scope();
+    let divided = listeners.divides(table);
     let mut entries = Vec::new();
     let mut facts = Vec::new();
     for (turn, scoped) in scope::of_table(&scope, &listeners, table).enumerate() {
@@ -171,15 +176,19 @@ pub(super) fn endpoint_entries(table: &RouteTableName, world: &mut World<'_>) ->
         let Ok(target) = cluster::endpoint_target(endpoint) else { continue };
         let name = ClusterName::Endpoint { endpoints: scoped.object.clone(), endpoint: Arc::clone(&scoped.endpoint) };
         keep_cluster(&table.gateway, &name, world);
-        let mut entry = |prefix| {
+        let mut entry = |prefix, domains: &mut dyn Iterator<Item = &str>| {
             let entry = endpoint_entry(scoped, prefix, table, &name, Some(&target.authority))?;
-            let clusters = entry.clusters.iter().cloned();
-            facts.extend(clusters.map(|cluster| (Topic::Clusters(table.clone()), Fact::Cluster(cluster))));
+            for served in served(table, domains.map(|domain| (domain, divided))) {
+                let clusters = entry.clusters.iter().cloned();
+                facts.extend(clusters.map(|cluster| (Topic::Clusters(served.clone()), Fact::Cluster(cluster))));
+            }
             Some(Entry::of_endpoint(&scoped.object, turn, &entry))
         };
+        let offering = listeners.of_table(table).filter(|listener| scoped.offered_by(&listener.name));
+        let mut domains = offering.map(|listener| listener.hostname.as_deref().unwrap_or(hostname::ANY));
         entries.push(EndpointEntry {
-            by_path: if scoped.prefix.is_empty() { None } else { entry(&scoped.prefix) },
-            by_host: scoped.host.as_ref().and_then(|_| entry("")),
+            by_path: if scoped.prefix.is_empty() { None } else { entry(&scoped.prefix, &mut domains) },
+            by_host: scoped.host.as_deref().and_then(|host| entry("", &mut [host].into_iter())),
             scoped: scoped.clone(),
         });
     }
@@ -289,7 +298,21 @@ pub(super) fn virtual_host(table: &RouteTableName, domain: &Arc<str>, world: &mu
     shell.encode(&mut head).expect("the buffer grows as needed");
     let segment = Segment::join([&Segment::new(head.freeze())].into_iter().chain(&routes));
     let fact = Fact::VirtualHost(Arc::clone(domain), segment.clone());
-    Output { value: Made::Segment(segment), facts: vec![(Topic::VirtualHosts(table.clone()), fact)] }
+    let served = served(table, [(&**domain, listeners.divides(table))].into_iter());
+    let facts = served.into_iter().map(|served| (Topic::VirtualHosts(served), fact.clone())).collect();
+    Output { value: Made::Segment(segment), facts }
+}
+
+/// The whole of a table, and the parts of it in which some domains stand if it is divided; nothing without domains. Each once.
+fn served<'a>(table: &RouteTableName, domains: impl Iterator<Item = (&'a str, bool)>) -> BTreeSet<ServedTable> {
+    let mut parts = BTreeSet::new();
+    for (domain, divided) in domains {
+        parts.insert(None);
+        if divided {
+            parts.extend(division::parts_of(domain).map(Some));
+        }
+    }
+    parts.into_iter().map(|part| ServedTable { table: table.clone(), part }).collect()
 }
 
 /// The number of `RouteConfiguration.virtual_hosts`.
@@ -341,13 +364,17 @@ fn entry_of(fact: &Fact) -> Option<&Arc<Entry>> {
     }
 }
 
-/// A table, spliced from its virtual hosts.
-pub(super) fn route_table(table: &RouteTableName, world: &mut World<'_>) -> Arc<Resource> {
+/// A table or a part of it, spliced from its virtual hosts.
+pub(super) fn route_table(table: &ServedTable, world: &mut World<'_>) -> Arc<Resource> {
     let hosts = world.facts(Topic::VirtualHosts(table.clone())).sum();
     let clusters = Named(world.facts(Topic::Clusters(table.clone())));
-    // Gateway API: the port in a Host header is not part of the hostname.
-    let shell =
-        RouteConfiguration { name: table.to_string(), ignore_port_in_host_matching: true, ..Default::default() };
+    let shell = RouteConfiguration {
+        name: table.to_string(),
+        // Gateway API: the port in a Host header is not part of the hostname.
+        ignore_port_in_host_matching: true,
+        request_headers_to_remove: table.part.map(|_| TABLE_HEADER.to_owned()).into_iter().collect(),
+        ..Default::default()
+    };
     Arc::new(Resource::spliced(TypeUrl::Route, table.to_string(), &shell, hosts, Some(Arc::new(clusters))))
 }
 

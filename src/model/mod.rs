@@ -18,11 +18,11 @@ pub use infrastructure::{
 pub use key::{BUNDLE_VERSION_ANNOTATION, Kind, ObjectKey, ObjectName};
 pub use name::{
     ADMIN_CLUSTER, AUTHORITIES, ClusterName, FOREIGN_AUTHORITIES, GATEWAY_HEADER, PROBES_LISTENER, RouteTableName,
-    Traffic, XDS_AUTHORITIES, XDS_CERTIFICATE, XDS_CLUSTER, backend_of_rule_cluster, endpoint_route_name,
-    foreign_backend_name, foreign_listener_of, foreign_part_name, foreign_passing_name, foreign_port_of,
-    foreign_rule_name, hosted_cluster_key, http_route_name, is_endpoint_route, is_shared_backend_cluster,
-    listener_name, pointer_authorities_name, pointer_name, preflight_route_name, rule_cluster_of, secret_name,
-    section_of, virtual_host_name,
+    ServedTable, TABLE_HEADER, Traffic, XDS_AUTHORITIES, XDS_CERTIFICATE, XDS_CLUSTER, backend_of_rule_cluster,
+    endpoint_route_name, foreign_backend_name, foreign_listener_of, foreign_part_name, foreign_passing_name,
+    foreign_port_of, foreign_rule_name, hosted_cluster_key, http_route_name, is_endpoint_route,
+    is_shared_backend_cluster, listener_name, pointer_authorities_name, pointer_name, preflight_route_name,
+    rule_cluster_of, secret_name, section_of, virtual_host_name,
 };
 pub use pem::{pem_problem, pem_section, private_key_problem};
 pub use problem::{Problem, Reason, Severity};

@@ -110,6 +110,39 @@ impl fmt::Display for RouteTableName {
     }
 }
 
+/// A RouteConfiguration as Envoys are served it: a whole route table, or one of the parts of a divided one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServedTable {
+    /// The table.
+    pub table: RouteTableName,
+    /// Which part of it; the whole when there is none.
+    pub part: Option<u8>,
+}
+
+impl ServedTable {
+    /// What stands between a table's name and the number of a part.
+    pub const PART_MARK: char = '#';
+
+    /// All of a table.
+    pub fn whole(table: RouteTableName) -> Self {
+        Self { table, part: None }
+    }
+}
+
+impl fmt::Display for ServedTable {
+    /// The table's name, with `#PART` behind it for a part. A part's scope has the part's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.table, f)?;
+        match self.part {
+            Some(part) => write!(f, "{}{part}", Self::PART_MARK),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The request header that names the part of a divided table, between a request's arrival and its route.
+pub const TABLE_HEADER: &str = "x-tailscale-route-table";
+
 /// The name of the Envoy listener for a port of a Gateway: `NAMESPACE/GATEWAY/PORT`.
 pub fn listener_name(gateway: &ObjectName, port: u16) -> String {
     format!("{}/{}/{port}", gateway.namespace, gateway.name)

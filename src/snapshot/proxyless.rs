@@ -26,7 +26,8 @@ use tailscale_gateway_proto::{
         extensions::filters::{
             http::router::v3::Router,
             network::http_connection_manager::v3::{
-                HttpConnectionManager, HttpFilter, http_connection_manager::RouteSpecifier, http_filter,
+                HttpConnectionManager, HttpFilter, Rds, ScopedRoutes, http_connection_manager::RouteSpecifier,
+                http_filter,
             },
         },
         r#type::matcher::v3::RegexMatcher,
@@ -72,7 +73,14 @@ fn listener(listener: Listener) -> Option<Listener> {
         return None;
     }
     let manager: HttpConnectionManager = decode(&any.value);
-    let Some(RouteSpecifier::Rds(rds)) = manager.route_specifier else { return None };
+    let rds = match manager.route_specifier? {
+        RouteSpecifier::Rds(rds) => rds,
+        // The whole of a divided table has its name.
+        RouteSpecifier::ScopedRoutes(ScopedRoutes { name, rds_config_source, .. }) => {
+            Rds { config_source: rds_config_source, route_config_name: name }
+        }
+        RouteSpecifier::RouteConfig(_) => return None,
+    };
     let router = HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(packed(&Router::default()))),

@@ -22,7 +22,7 @@ use tailscale_gateway_proto::{
         },
         extensions::{
             filters::network::http_connection_manager::v3::{
-                HttpConnectionManager, http_connection_manager::RouteSpecifier,
+                HttpConnectionManager, http_connection_manager::RouteSpecifier, scoped_routes::ConfigSpecifier,
             },
             transport_sockets::tls::v3::{
                 CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, UpstreamTlsContext,
@@ -129,10 +129,15 @@ impl Source {
             });
             for Filter { config_type, .. } in &mut chain.filters {
                 let Some(filter::ConfigType::TypedConfig(any)) = config_type else { continue };
-                rewrite(Some(any), |manager: &mut HttpConnectionManager| {
-                    if let Some(RouteSpecifier::Rds(rds)) = &mut manager.route_specifier {
-                        self.put(&mut rds.config_source);
+                rewrite(Some(any), |manager: &mut HttpConnectionManager| match &mut manager.route_specifier {
+                    Some(RouteSpecifier::Rds(rds)) => self.put(&mut rds.config_source),
+                    Some(RouteSpecifier::ScopedRoutes(scoped)) => {
+                        self.put(&mut scoped.rds_config_source);
+                        if let Some(ConfigSpecifier::ScopedRds(scopes)) = &mut scoped.config_specifier {
+                            self.put(&mut scopes.scoped_rds_config_source);
+                        }
                     }
+                    Some(RouteSpecifier::RouteConfig(_)) | None => {}
                 });
             }
         }

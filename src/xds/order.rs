@@ -73,6 +73,11 @@ impl<'a> Order<'a> {
     /// Says of each resource that is gone from the snapshot whether the client must keep it for now. `is_unknown` is the
     /// answer of [`Order::unknown_until`].
     pub(super) fn keeps(&self, type_url: TypeUrl, is_unknown: bool) -> Keeps<'a> {
+        // The connections of a listener that is being replaced or withdrawn are served until they end, and a scope that is taken
+        // from an Envoy is taken from them, too. (A table is not: Envoy keeps what it has.)
+        if type_url == TypeUrl::ScopedRoute {
+            return Keeps::All;
+        }
         if !self.aggregated {
             return Keeps::Nothing;
         }

@@ -107,7 +107,14 @@ fn expected(manifests: &str, authorities: &Path) -> BTreeMap<ObjectName, Version
             let all = snapshot.view(type_url).iter().map(|one| (one.name().to_string(), one.version().to_string()));
             all.map(|(name, version)| ((type_url.label(), name), version)).collect::<Vec<_>>()
         };
-        [TypeUrl::Listener, TypeUrl::Cluster, TypeUrl::Route].into_iter().flat_map(of_type).collect()
+        let mut all: Versions =
+            [TypeUrl::Listener, TypeUrl::Cluster, TypeUrl::Route].into_iter().flat_map(of_type).collect();
+        // Of a table in parts, the whole is not for Envoys.
+        for scope in snapshot.view(TypeUrl::ScopedRoute).iter() {
+            let (table, _) = scope.name().split_once('#').expect("a scope is called after a part");
+            all.remove(&(TypeUrl::Route.label(), table.to_owned()));
+        }
+        all
     };
     cache.gateways().into_iter().map(|gateway| (gateway.clone(), versions(&gateway))).collect()
 }

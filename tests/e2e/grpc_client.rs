@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::{
-    site::{documents, gateway, https_listener, listener, route, route_for, secret, service_speaking},
+    site::{documents, gateway_with_tables, https_listener, listener, route, route_for, secret, service_speaking},
     support::{
         gateway::Gateway, manifests::Manifests, ports::Port, process::Process, tls::Authority, tools::python_with_grpc,
     },
@@ -90,10 +90,6 @@ async fn p50_a_grpc_client_resolves_the_port_of_a_gateway_and_routes_as_its_http
   filters: [{type: CORS, cors: {allowOrigins: ['*']}}]
   backendRefs: [{name: two, port: 80}]";
     let manifests = Manifests::with(&[
-        (
-            "gateway.yaml",
-            &gateway(&[listener("http", &http), https_listener("https", &https, "web.example", "certificate")]),
-        ),
         ("secret.yaml", &secret("certificate", &authority.issue(&["web.example"]))),
         (
             "services.yaml",
@@ -110,27 +106,31 @@ async fn p50_a_grpc_client_resolves_the_port_of_a_gateway_and_routes_as_its_http
             ]),
         ),
     ]);
-    let control = Gateway::start(manifests.path()).await;
-    let target = format!("xds:///default/web/{}", http.number());
-    let mut command = client(&control);
-    for (authority, method, expected) in [
-        ("-", "/shop.Store/List", "200 one /shop.Store/List"),
-        ("-", "/shop.Cart/Remove", "200 two /shop.Cart/Remove"),
-        ("-", "/shop.Cart/Add", "200 one /shop.Cart/Add"),
-        ("-", "/shop.Cartoon/List", "200 one /shop.Cartoon/List"),
-        ("-", "/shop.Cors/List", "200 two /shop.Cors/List"),
-        ("named.example", "/shop.Store/List", "200 two /shop.Store/List"),
-        // What a client can not do it must not leave undone.
-        ("-", "/shop.Old/List", "UNAVAILABLE"),
-    ] {
-        command.arg(format!("{target} {authority} {method} {expected}"));
-    }
-    let client = Process::spawn("gRPC client", command);
-    let status = client.wait().await;
-    assert!(status.success(), "{:#?}", client.lines());
+    let listeners = [listener("http", &http), https_listener("https", &https, "web.example", "certificate")];
+    for tables in ["Whole", "Divided"] {
+        manifests.write("gateway.yaml", gateway_with_tables(tables, &listeners));
+        let control = Gateway::start(manifests.path()).await;
+        let target = format!("xds:///default/web/{}", http.number());
+        let mut command = client(&control);
+        for (authority, method, expected) in [
+            ("-", "/shop.Store/List", "200 one /shop.Store/List"),
+            ("-", "/shop.Cart/Remove", "200 two /shop.Cart/Remove"),
+            ("-", "/shop.Cart/Add", "200 one /shop.Cart/Add"),
+            ("-", "/shop.Cartoon/List", "200 one /shop.Cartoon/List"),
+            ("-", "/shop.Cors/List", "200 two /shop.Cors/List"),
+            ("named.example", "/shop.Store/List", "200 two /shop.Store/List"),
+            // What a client can not do it must not leave undone.
+            ("-", "/shop.Old/List", "UNAVAILABLE"),
+        ] {
+            command.arg(format!("{target} {authority} {method} {expected}"));
+        }
+        let client = Process::spawn("gRPC client", command);
+        let status = client.wait().await;
+        assert!(status.success(), "{tables}: {:#?}", client.lines());
 
-    let log = control.process().lines();
-    assert!(log.iter().any(|line| line.contains("xDS stream opened") && line.contains("gRPC C-core")), "{log:#?}");
-    let metrics = control.metrics().await;
-    assert!(!metrics.keys().any(|series| series.contains("_nacks_")), "{metrics:#?}");
+        let log = control.process().lines();
+        assert!(log.iter().any(|line| line.contains("xDS stream opened") && line.contains("gRPC C-core")), "{log:#?}");
+        let metrics = control.metrics().await;
+        assert!(!metrics.keys().any(|series| series.contains("_nacks_")), "{metrics:#?}");
+    }
 }

@@ -14,6 +14,7 @@ mod chart;
 mod cli;
 mod compiled_routes;
 mod continuity;
+mod divided_tables;
 mod endpoints;
 mod envoy_gateway;
 mod envoys;

@@ -120,6 +120,22 @@ spec:
     )
 }
 
+/// The Gateway with parameters that give its Envoys `Whole` or `Divided` route tables.
+pub fn gateway_with_tables(tables: &str, listeners: &[String]) -> String {
+    let parameters = format!(
+        "
+apiVersion: gateway.tailscale.com/v1alpha1
+kind: TailscaleGatewayParameters
+metadata: {{namespace: default, name: tables}}
+spec: {{routeTables: {tables}}}
+"
+    );
+    let reference = "  infrastructure:
+    parametersRef: {group: gateway.tailscale.com, kind: TailscaleGatewayParameters, name: tables}
+";
+    documents(&[gateway(listeners) + reference, parameters])
+}
+
 /// An HTTP listener for all hosts.
 pub fn listener(name: &str, port: &Port) -> String {
     format!("{{name: {name}, protocol: HTTP, port: {}}}", port.number())

@@ -131,6 +131,7 @@ fn every_field_is_taken_from_the_class_and_from_the_gateway() {
             "podLabels": {"a": text},
             "logLevel": if number == 1 { "debug" } else { "error" },
             "accessLog": {"type": "Text", "text": text},
+            "routeTables": if number == 1 { "Divided" } else { "Whole" },
             "drainSeconds": number,
             "podDisruptionBudget": {"minAvailable": number},
         })

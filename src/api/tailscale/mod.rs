@@ -30,7 +30,7 @@ pub use health::*;
 pub(super) use parameters::PARAMETERS_RULES;
 pub use parameters::{
     AccessLogParameters, AccessLogType, Autoscaling, DisruptionParameters, EnvoyLogLevel, IpFamily, IpFamilyPolicy,
-    ServiceParameters, ServiceType, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
+    RouteTables, ServiceParameters, ServiceType, TailscaleGatewayParameters, TailscaleGatewayParametersSpec,
     TailscaleGatewayParametersStatus, TrafficPolicy,
 };
 pub use proxy::*;

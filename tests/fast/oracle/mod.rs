@@ -161,14 +161,20 @@ fn same(what: &str, found: &Served, expected: &Served) {
 fn named_clusters(table: &Resource) -> BTreeSet<String> {
     let table = RouteConfiguration::decode(table.message_bytes()).expect("it is a table");
     let routes = table.virtual_hosts.into_iter().flat_map(|host| host.routes);
-    let specifiers = routes.filter_map(|route| match route.action {
-        Some(Action::Route(action)) => action.cluster_specifier,
+    let actions = routes.filter_map(|route| match route.action {
+        Some(Action::Route(action)) => Some(action),
         _ => None,
     });
-    let named = specifiers.flat_map(|specifier| match specifier {
-        ClusterSpecifier::Cluster(name) => vec![name],
-        ClusterSpecifier::WeightedClusters(all) => all.clusters.into_iter().map(|cluster| cluster.name).collect(),
-        _ => Vec::new(),
+    let named = actions.flat_map(|action| {
+        let mut named: Vec<String> = action.request_mirror_policies.into_iter().map(|mirror| mirror.cluster).collect();
+        match action.cluster_specifier {
+            Some(ClusterSpecifier::Cluster(name)) => named.push(name),
+            Some(ClusterSpecifier::WeightedClusters(all)) => {
+                named.extend(all.clusters.into_iter().map(|cluster| cluster.name));
+            }
+            _ => {}
+        }
+        named
     });
     named.filter(|name| name != ClusterName::UNRESOLVED).collect()
 }
@@ -211,6 +217,7 @@ impl Drop for Told {
 #[test]
 fn after_every_commit_of_random_histories_all_is_as_if_compiled_from_nothing() {
     let pool = pool(POOL_SEED);
+    let mut divided = 0;
     for seed in 0..HISTORIES {
         let _told = Told(seed);
         let mut rng = Rng::new(seed);
@@ -224,8 +231,11 @@ fn after_every_commit_of_random_histories_all_is_as_if_compiled_from_nothing() {
         for _ in 0..COMMITS {
             incremental.apply(changes(&pool, &mut world, &mut rng));
             incremental.check(&world);
+            divided +=
+                usize::from(incremental.served().keys().any(|(_, type_url, _)| *type_url == TypeUrl::ScopedRoute));
         }
     }
+    assert!(divided > 100, "{divided} worlds have divided tables");
 }
 
 #[test]
@@ -344,6 +354,30 @@ fn slice(at: usize, host: u32) -> Object {
         r#"{{"kind": "EndpointSlice", "metadata": {{"name": "s{at}", "labels": {{"kubernetes.io/service-name": "s{at}"}}}},
             "addressType": "IPv4", "ports": [{{"port": 80}}], "endpoints": [{{"addresses": ["10.0.0.{host}"]}}]}}"#
     ))
+}
+
+#[test]
+fn a_changed_route_changes_one_part_of_a_divided_table() {
+    let mut incremental = many(300);
+    incremental.apply(vec![
+        Change::Upsert(object(
+            r#"{"kind": "GatewayClass", "metadata": {"name": "tailscale"}, "spec": {
+                "controllerName": "gateway.tailscale.com/gateway-controller", "parametersRef": {
+                "group": "gateway.tailscale.com", "kind": "TailscaleGatewayParameters", "namespace": "default", "name": "a"}}}"#,
+        )),
+        Change::Upsert(object(
+            r#"{"kind": "TailscaleGatewayParameters", "metadata": {"name": "a"}, "spec": {"routeTables": "Divided"}}"#,
+        )),
+    ]);
+    let before = incremental.served();
+    // One more than in a whole table, which is there beside its parts.
+    assert_eq!(incremental.apply(vec![Change::Upsert(route(1, 2))]), 6);
+    let after = incremental.served();
+    let changed = after.iter().filter(|(key, resource)| before[*key].version() != resource.version());
+    let sizes: BTreeMap<&str, usize> = changed.map(|((_, _, name), one)| (&**name, one.delta_len())).collect();
+    let (whole, parts): (Vec<_>, Vec<_>) = sizes.iter().partition(|(name, _)| !name.contains('#'));
+    let ([(_, whole)], [(_, part)]) = (&whole[..], &parts[..]) else { panic!("a table and a part of it: {sizes:?}") };
+    assert!(*part * 10 < **whole, "{sizes:?}");
 }
 
 #[test]

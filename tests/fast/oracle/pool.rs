@@ -53,6 +53,7 @@ pub fn pool(seed: u64) -> Pool {
     }
     for (namespace, name) in [("default", "web"), ("infra", "edge")] {
         add(Kind::Gateway, namespace, name, rng, &gateway);
+        add(Kind::TailscaleGatewayParameters, namespace, "tables", rng, &parameters);
     }
     for (namespace, name) in [("default", "one"), ("default", "two"), ("team", "one"), ("infra", "three")] {
         add(Kind::HttpRoute, namespace, name, rng, &route);
@@ -178,7 +179,20 @@ fn gateway(rng: &mut Rng) -> Value {
     if rng.one_in(4) {
         gateway["spec"]["addresses"] = json!([{"value": "127.0.0.1"}]);
     }
+    if rng.one_in(2) {
+        gateway["spec"]["infrastructure"] = json!({"parametersRef": {
+            "group": "gateway.tailscale.com", "kind": "TailscaleGatewayParameters", "name": "tables",
+        }});
+    }
     gateway
+}
+
+fn parameters(rng: &mut Rng) -> Value {
+    match rng.below(4) {
+        0 => json!({"spec": {"accessLog": {"type": "Text"}}}),
+        1 => json!({"spec": {"routeTables": "Whole"}}),
+        _ => json!({"spec": {"routeTables": "Divided"}}),
+    }
 }
 
 fn parent(rng: &mut Rng) -> Value {
