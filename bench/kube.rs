@@ -2,9 +2,10 @@
 //! there: the probe of gateway-api-bench (`tests/probe/probe.go`), with a real kube-apiserver, etcd and one real Envoy.
 //!
 //! ```text
-//! cargo bench --bench kube                 a line of JSON for 1, 1 000 and 3 000 routes
-//! cargo bench --bench kube -- 1 100        for other numbers
-//! cargo test --bench kube                  see that it still works
+//! cargo bench --bench kube                          a line of JSON for 1, 1 000 and 3 000 routes, in a whole table and in a divided one
+//! cargo bench --bench kube -- 1 100                 for other numbers
+//! cargo bench --bench kube -- --only Divided 3000   for one kind of table (Whole or Divided)
+//! cargo test --bench kube                           see that it still works
 //! ```
 //!
 //! The route is that of the probe, but that its backend is outside: an API server takes no endpoint on loopback. The clock
@@ -40,6 +41,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How long the probe waits between two requests. (The original waits 5 ms.)
 const PAUSE: Duration = Duration::from_millis(1);
+/// On how many connections requests are sent whose cost is looked at.
+const CONNECTIONS: usize = 4;
 /// The series that counts the statuses of routes that were written.
 const STATUSES: &str = "tailscale_gateway_status_writes_total{kind=\"HTTPRoute\",result=\"ok\"}";
 
@@ -50,6 +53,9 @@ kind: GatewayClass
 metadata: {name: tailscale}
 spec: {controllerName: gateway.tailscale.com/gateway-controller}
 ";
+
+/// How Envoy gets the routes: the values of `routeTables`.
+const TABLES: [&str; 2] = ["Whole", "Divided"];
 
 /// A cluster with a Gateway, and an Envoy that serves it.
 struct World {
@@ -62,7 +68,7 @@ struct World {
 }
 
 impl World {
-    async fn start() -> Self {
+    async fn start(tables: &str) -> Self {
         let cluster = Cluster::start().await;
         cluster.apply_gateway_api().await;
         cluster.apply_our_crds().await;
@@ -76,6 +82,12 @@ spec:
   gatewayClassName: tailscale
   addresses: [{{type: IPAddress, value: 127.0.0.1}}]
   listeners: [{{name: http, protocol: HTTP, port: {}}}]
+  infrastructure: {{parametersRef: {{group: gateway.tailscale.com, kind: TailscaleGatewayParameters, name: tables}}}}
+---
+apiVersion: gateway.tailscale.com/v1alpha1
+kind: TailscaleGatewayParameters
+metadata: {{namespace: default, name: tables}}
+spec: {{routeTables: {tables}}}
 ---
 apiVersion: gateway.tailscale.com/v1alpha1
 kind: TailscaleEndpoints
@@ -175,6 +187,21 @@ spec:
         Sample { at, created, served, good }
     }
 
+    /// Sends requests for a route on some connections at once; how much processor time the Envoy takes for each.
+    async fn request_cost(&self, number: usize, requests: usize) -> Duration {
+        let request = self.request(number);
+        let before = self.processor()[1];
+        let connection = async || {
+            let mut connection = Connection::open(&request).await.expect("Envoy takes connections");
+            for _ in 0..requests / CONNECTIONS {
+                assert_eq!(ask(&mut connection, &request).await, 200);
+            }
+        };
+        futures::future::join_all((0..CONNECTIONS).map(|_| connection())).await;
+        let rounded = u32::try_from(requests / CONNECTIONS * CONNECTIONS).expect("it is a number of requests");
+        (self.processor()[1] - before) / rounded
+    }
+
     /// How much processor time the control plane and the Envoy have taken.
     fn processor(&self) -> [Duration; 2] {
         [self.control.process(), self.envoy.process()].map(|process| {
@@ -230,13 +257,16 @@ fn main() {
         (true, false) => (sizes, 200),
         (false, _) => (vec![1, 10], 3),
     };
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
     let runtime = tokio::runtime::Runtime::new().expect("threads can be started");
-    runtime.block_on(measure(&sizes, samples));
+    for tables in TABLES.into_iter().filter(|tables| only.as_deref().is_none_or(|only| only == *tables)) {
+        runtime.block_on(measure(tables, &sizes, samples));
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the result is the purpose")]
-async fn measure(sizes: &[usize], samples: usize) {
-    let world = World::start().await;
+async fn measure(tables: &str, sizes: &[usize], samples: usize) {
+    let world = World::start(tables).await;
     let mut there = 0;
     for size in sizes {
         let end = size.saturating_sub(1).max(there);
@@ -250,6 +280,7 @@ async fn measure(sizes: &[usize], samples: usize) {
         }
         there += samples;
         let after = world.processor();
+        let request_cost = world.request_cost(there - 1, if samples < 100 { 40 } else { 40_000 }).await;
         let processor = |at: usize| (after[at] - before[at]).as_secs_f64() * 1e3 / samples as f64;
         // A request may be served before the line about it has been read.
         let last = taken.iter().map(|sample| sample.at).max().expect("there are samples");
@@ -266,11 +297,13 @@ async fn measure(sizes: &[usize], samples: usize) {
         println!(
             "{}",
             json!({
+                "tables": tables,
                 "routes": size,
                 "samples": samples,
                 "errors": taken.iter().filter(|sample| !sample.good).count(),
                 "ours_processor_ms": processor(0),
                 "envoy_processor_ms": processor(1),
+                "envoy_processor_request_us": request_cost.as_secs_f64() * 1e6,
                 "created_ms": distribution(taken.iter().map(|sample| sample.created)),
                 "committed_ms": distribution(taken.iter().map(committed)),
                 "served_ms": distribution(taken.iter().map(|sample| sample.served)),
