@@ -3,6 +3,7 @@
 mod clusters;
 mod fuzz;
 mod golden;
+mod kinds;
 mod page;
 mod passing;
 mod policies;

@@ -162,10 +162,12 @@ impl KubernetesSource {
 
 /// Whether objects of a kind say what is put into configurations of other controllers: to go on there as if there were none is to
 /// take it away.
-fn says_what_is_hosted(kind: Kind) -> bool {
+pub fn says_what_is_hosted(kind: Kind) -> bool {
     let are_ours = [Kind::TailscaleTailnet, Kind::TailscaleGateway, Kind::TailscaleEndpoints, Kind::TailscaleService];
     let are_routes = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute, Kind::UdpRoute];
-    are_ours.contains(&kind) || are_routes.contains(&kind) || matches!(kind, Kind::ListenerSet | Kind::ReferenceGrant)
+    // By a namespace's labels a listener takes its endpoints; a Secret shows our xDS whose Envoys ask.
+    let are_asked = [Kind::ListenerSet, Kind::ReferenceGrant, Kind::Namespace, Kind::Secret];
+    are_ours.contains(&kind) || are_routes.contains(&kind) || are_asked.contains(&kind)
 }
 
 /// A kind's resource in one of its versions.
