@@ -244,10 +244,11 @@ impl Watch {
     /// may not know our rights yet, and somebody may have taken one away. So the rest waits for it, for a while.
     async fn forbidden(&mut self, words: &str) -> Result<(), Closed> {
         let name = qualified(self.kind);
+        // Before it is told: who reads the line knows that the time runs.
+        let since = *self.forbidden_since.get_or_insert_with(Instant::now);
         if self.health.set(self.kind, KindState::Forbidden { known: self.is_known }) {
             tracing::error!("not allowed to list and watch {name}; grant both to the service account: {words}");
         }
-        let since = *self.forbidden_since.get_or_insert_with(Instant::now);
         if !self.is_known && goes_on_without(self.kind, since.elapsed()) {
             self.health.set(self.kind, KindState::Forbidden { known: true });
             tracing::error!("going on as if there were no {name}: for {} s they could not be read", PATIENCE.as_secs());
