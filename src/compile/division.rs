@@ -42,7 +42,7 @@ use super::{
     listener::{any, from_ads},
 };
 use crate::{
-    model::{RouteTableName, ServedTable, TABLE_HEADER},
+    model::{RouteTableName, ServedTable, TABLE_HEADER, table_part_name},
     snapshot::{Resource, TypeUrl},
 };
 
@@ -112,7 +112,7 @@ pub(super) fn parts(table: &RouteTableName) -> impl Iterator<Item = ServedTable>
 
 /// What puts the name of a request's part into its header, over whatever the client had there.
 pub(super) fn early_mutation(table: &RouteTableName) -> TypedExtensionConfig {
-    let value = format!("{table}{}%CEL({})%", ServedTable::PART_MARK, part_in_cel());
+    let value = table_part_name(table, format_args!("%CEL({})%", part_in_cel()));
     let name_the_part = HeaderMutation {
         action: Some(Action::Append(HeaderValueOption {
             header: Some(HeaderValue { key: TABLE_HEADER.to_owned(), value, ..Default::default() }),

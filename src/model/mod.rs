@@ -22,7 +22,7 @@ pub use name::{
     endpoint_route_name, foreign_backend_name, foreign_listener_of, foreign_part_name, foreign_passing_name,
     foreign_port_of, foreign_rule_name, hosted_cluster_key, http_route_name, is_endpoint_route,
     is_shared_backend_cluster, listener_name, pointer_authorities_name, pointer_name, preflight_route_name,
-    rule_cluster_of, secret_name, section_of, virtual_host_name,
+    rule_cluster_of, secret_name, section_of, table_part_name, virtual_host_name,
 };
 pub use pem::{pem_problem, pem_section, private_key_problem};
 pub use problem::{Problem, Reason, Severity};

@@ -120,9 +120,6 @@ pub struct ServedTable {
 }
 
 impl ServedTable {
-    /// What stands between a table's name and the number of a part.
-    pub const PART_MARK: char = '#';
-
     /// All of a table.
     pub fn whole(table: RouteTableName) -> Self {
         Self { table, part: None }
@@ -132,12 +129,16 @@ impl ServedTable {
 impl fmt::Display for ServedTable {
     /// The table's name, with `#PART` behind it for a part. A part's scope has the part's name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.table, f)?;
         match self.part {
-            Some(part) => write!(f, "{}{part}", Self::PART_MARK),
-            None => Ok(()),
+            Some(part) => f.write_str(&table_part_name(&self.table, part)),
+            None => fmt::Display::fmt(&self.table, f),
         }
     }
+}
+
+/// The name of a part of a route table. For Envoy the part is an operator that finds out which it is.
+pub fn table_part_name(table: &RouteTableName, part: impl fmt::Display) -> String {
+    format!("{table}#{part}")
 }
 
 /// The request header that names the part of a divided table, between a request's arrival and its route.
