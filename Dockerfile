@@ -13,6 +13,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --target "$(cat /target)" --bin tailscale-gateway \
     && install -D "target/$(cat /target)/release/tailscale-gateway" /out/tailscale-gateway \
+    && strip --strip-debug /out/tailscale-gateway \
     && tools/static /out/tailscale-gateway
 
 FROM scratch

@@ -63,6 +63,8 @@ manifests: ## rewrite manifests/install.yaml, the plain form of manifests/chart
 IMAGE ?= tailscale-gateway:$(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 STATIC := x86_64-unknown-linux-musl
 export IMAGE
+# What builds it; podman and buildah take the same words.
+BUILDER ?= docker
 
 .PHONY: static
 static: ## build the program as the image has it and check that it is static; needs musl-gcc
@@ -72,7 +74,7 @@ static: ## build the program as the image has it and check that it is static; ne
 
 .PHONY: image
 image: ## build the container image IMAGE (tailscale-gateway:VERSION)
-	docker build --tag $(IMAGE) .
+	$(BUILDER) build --tag $(IMAGE) .
 
 .PHONY: deploy
 deploy: ## install the chart with IMAGE into the cluster of the current kubectl context
