@@ -89,7 +89,7 @@ async fn assert_finds_all(to: SocketAddr, routes: &[(String, String)], how: &str
 
 #[tokio::test]
 async fn every_host_finds_its_route_in_whatever_part_it_stands() {
-    let (backend, http) = (Backend::start("web").await, Port::lease());
+    let (backend, mirror, http) = (Backend::start("web").await, Backend::start("mirror").await, Port::lease());
     // Every character of a hostname, alone and with others.
     let alphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
     let pairs =
@@ -100,7 +100,11 @@ async fn every_host_finds_its_route_in_whatever_part_it_stands() {
         [("wild", "*.wild.example"), ("deep", "*.deep.wild.example")]
             .map(|(name, host)| (name.to_owned(), host.to_owned())),
     );
-    let objects: Vec<_> = routes.iter().map(|(name, host)| told(name, host)).collect();
+    let mut objects: Vec<_> = routes.iter().map(|(name, host)| told(name, host)).collect();
+    let mirrored = "
+- filters: [{type: RequestMirror, requestMirror: {backendRef: {name: mirror, port: 80}}}]
+  backendRefs: [{name: web, port: 80}]";
+    objects.extend([route_for("mirrored", &["mirrored.example"], mirrored), service("mirror", &[mirror.address()])]);
     let manifests = Manifests::with(&[
         ("gateway.yaml", &gateway_with_tables("Divided", &[listener("http", &http)])),
         ("service.yaml", &service("web", &[backend.address()])),
@@ -120,10 +124,12 @@ async fn every_host_finds_its_route_in_whatever_part_it_stands() {
         }
     }
     // Nobody who is behind it hears of the header, and a client can not lead a request to another part by it.
-    let received = backend.received();
-    assert!(received.iter().all(|echo| !echo.headers.contains_key("x-tailscale-route-table")));
     let envoy = Attached::start(&control, Version::Latest, &[]).await;
     wait_for_parts(&envoy, 1).await;
+    assert_eq!(client::get(http.address(), "/").host("mirrored.example").send().await.status, 200);
+    mirror.wait_for_requests(1).await;
+    let received = [backend.received(), mirror.received()].concat();
+    assert!(received.iter().all(|echo| !echo.headers.contains_key("x-tailscale-route-table")));
     for part in 0..PARTS {
         let table = format!("default/web/{}#{part}", http.number());
         let request = client::get(http.address(), "/").host("a.example").header("x-tailscale-route-table", &table);
