@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     model::{ObjectName, ServedTable, listener_name, secret_name},
-    snapshot::{Resource, TypeUrl},
+    snapshot::{References, Resource, Segment, TypeUrl},
 };
 
 /// The listener for a port of a Gateway, if one of its listeners is served there.
@@ -44,10 +44,12 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
     let listeners = world.output(&OutputKey::Listeners(gateway.clone())).listeners();
     let here: Vec<&ListenerSpec> = listeners.served().filter(|listener| listener.port == port).collect();
     let first = here.first()?;
+    let mut parts: Vec<Arc<str>> = Vec::new();
     for listener in &here {
         let table = listener.table(gateway);
         if listeners.divides(&table) {
             for part in division::parts(&table) {
+                parts.push(part.to_string().into());
                 world.keep(OutputKey::RouteScope(part.clone()));
                 world.keep(OutputKey::RouteTable(part));
             }
@@ -73,7 +75,9 @@ pub(super) fn listener(gateway: &ObjectName, port: u16, world: &mut World<'_>) -
         listener_filters: if first.https { vec![tls_inspector()] } else { Vec::new() },
         ..Default::default()
     };
-    Some(Arc::new(Resource::new(TypeUrl::Listener, name, &message)))
+    parts.sort_unstable();
+    let parts: Option<Arc<dyn References>> = if parts.is_empty() { None } else { Some(Arc::new(parts)) };
+    Some(Arc::new(Resource::spliced(TypeUrl::Listener, name, &message, Segment::default(), parts)))
 }
 
 /// Where all that a resource refers to is fetched: from the stream that served the resource, and without giving up, since a

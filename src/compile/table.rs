@@ -39,7 +39,7 @@ use crate::{
         ClusterName, Kind, ObjectKey, ObjectName, Problem, RouteTableName, ServedTable, TABLE_HEADER, Traffic,
         endpoint_route_name,
     },
-    snapshot::{Clusters, Resource, Segment, TypeUrl},
+    snapshot::{References, Resource, Segment, TypeUrl},
     store::{FactSet, Output},
 };
 
@@ -381,7 +381,7 @@ pub(super) fn route_table(table: &ServedTable, world: &mut World<'_>) -> Arc<Res
 /// The clusters of a table, as they were stated.
 struct Named(FactSet<Fact>);
 
-impl Clusters for Named {
+impl References for Named {
     fn contains(&self, cluster: &str) -> bool {
         let name = |fact: &Fact| match fact {
             Fact::Cluster(name) => (**name).cmp(cluster),

@@ -21,7 +21,7 @@ pub use hosted::{
 };
 pub use published::PublishedHosted;
 pub use rendering::Rendering;
-pub use resource::{Clusters, Resource, Version};
+pub use resource::{References, Resource, Version};
 pub use segment::{Pieces, Segment};
 pub use type_url::TypeUrl;
 pub use view::{Step, TypeView, steps_shared_and_made};

@@ -52,7 +52,7 @@ pub(super) fn render(resource: &Arc<Resource>) -> Option<Arc<Resource>> {
             let table = route_table(decode(&bytes)).encode_to_vec();
             // The clusters that it names stand beside it, as they do for Envoy: they are withdrawn after the routes.
             let (shell, segment) = (RouteConfiguration::default(), Segment::new(table.into()));
-            Some(Arc::new(Resource::spliced(TypeUrl::Route, name, &shell, segment, resource.clusters().cloned())))
+            Some(Arc::new(Resource::spliced(TypeUrl::Route, name, &shell, segment, resource.references().cloned())))
         }
         TypeUrl::Cluster => {
             cluster(decode(&bytes)).map(|cluster| Arc::new(Resource::new(TypeUrl::Cluster, name, &cluster)))

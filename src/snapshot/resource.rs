@@ -60,19 +60,20 @@ impl fmt::Debug for Version {
     }
 }
 
-/// The clusters that a routing resource names. A set of its own beside the bytes: who asks wants to know about a few.
-pub trait Clusters: Send + Sync {
+/// What a resource names of one other type: a routing resource clusters, a listener the parts of its route tables. A set of its
+/// own beside the bytes: who asks wants to know about a few.
+pub trait References: Send + Sync {
     /// Whether this one is among them.
-    fn contains(&self, cluster: &str) -> bool;
+    fn contains(&self, name: &str) -> bool;
 
     /// All of them, each once.
     fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_>;
 }
 
 /// A sorted list.
-impl Clusters for Vec<Arc<str>> {
-    fn contains(&self, cluster: &str) -> bool {
-        self.binary_search_by(|name| (**name).cmp(cluster)).is_ok()
+impl References for Vec<Arc<str>> {
+    fn contains(&self, wanted: &str) -> bool {
+        self.binary_search_by(|name| (**name).cmp(wanted)).is_ok()
     }
 
     fn iter(&self) -> Box<dyn Iterator<Item = &Arc<str>> + '_> {
@@ -97,7 +98,7 @@ pub struct Resource {
     value_at: usize,
     tail: Segment,
     len: usize,
-    clusters: Option<Arc<dyn Clusters>>,
+    references: Option<Arc<dyn References>>,
 }
 
 impl Resource {
@@ -106,14 +107,14 @@ impl Resource {
         Self::spliced(type_url, name, message, Segment::default(), None)
     }
 
-    /// Splices a message from its small fields and from parts that are encoded already, and says which clusters these name. The
+    /// Splices a message from its small fields and from parts that are encoded already, and says what these refer to. The
     /// version is made of the parts' hash, so neither it nor the splicing reads the parts.
     pub fn spliced(
         type_url: TypeUrl,
         name: impl Into<Arc<str>>,
         shell: &impl Message,
         tail: Segment,
-        clusters: Option<Arc<dyn Clusters>>,
+        references: Option<Arc<dyn References>>,
     ) -> Self {
         let name = name.into();
         let shell = shell.encode_to_vec();
@@ -150,7 +151,7 @@ impl Resource {
             value_at,
             tail,
             len: field_len(resource_len),
-            clusters,
+            references,
         }
     }
 
@@ -196,14 +197,14 @@ impl Resource {
         bytes.freeze()
     }
 
-    /// Whether it routes to this cluster.
-    pub fn names_cluster(&self, cluster: &str) -> bool {
-        self.clusters.as_ref().is_some_and(|clusters| clusters.contains(cluster))
+    /// Whether it names this cluster, or this part of a route table.
+    pub fn refers_to(&self, name: &str) -> bool {
+        self.references.as_ref().is_some_and(|names| names.contains(name))
     }
 
-    /// The clusters that it routes to, if it is one that does.
-    pub fn clusters(&self) -> Option<&Arc<dyn Clusters>> {
-        self.clusters.as_ref()
+    /// What it names of another type, if it is one that does.
+    pub fn references(&self) -> Option<&Arc<dyn References>> {
+        self.references.as_ref()
     }
 }
 

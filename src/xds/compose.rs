@@ -309,31 +309,33 @@ impl Composer<'_> {
         self.protocol == Protocol::Sotw && self.type_url.sotw_is_full_state()
     }
 
-    /// Whether a routing resource must wait. Notes since when, and lets it go in time.
+    /// Whether a routing resource or a listener must wait. Notes since when, and lets it go in time.
     fn holds(
         &mut self,
         waiting: &mut std::collections::BTreeMap<Arc<str>, Held>,
         resource: &Resource,
         old: Option<&Arc<Resource>>,
     ) -> bool {
-        if !ROUTING.contains(&self.type_url) {
-            return false;
-        }
         let (type_url, name, now) = (self.type_url, resource.name(), self.now);
         let held = waiting.get(name);
-        let release = match self.order.unwarmed(resource, old.map(Arc::as_ref), held) {
-            Some(cluster) => match held.map(|held| now.saturating_duration_since(held.since)) {
+        let awaited = match type_url {
+            TypeUrl::Listener => self.order.unrouted(resource),
+            _ if ROUTING.contains(&type_url) => self.order.unwarmed(resource, old.map(Arc::as_ref), held),
+            _ => return false,
+        };
+        let release = match awaited {
+            Some(awaited) => match held.map(|held| now.saturating_duration_since(held.since)) {
                 None => {
-                    self.events.push(Event::RouteHeld {
+                    self.events.push(Event::UpdateHeld {
                         type_url,
                         name: Arc::clone(name),
-                        cluster: Arc::clone(&cluster),
+                        awaited: Arc::clone(&awaited),
                     });
-                    waiting.insert(Arc::clone(name), Held { since: now, cluster });
+                    waiting.insert(Arc::clone(name), Held { since: now, awaited });
                     return true;
                 }
                 Some(waited) if waited < self.route_hold => {
-                    waiting.insert(Arc::clone(name), Held { since: now - waited, cluster });
+                    waiting.insert(Arc::clone(name), Held { since: now - waited, awaited });
                     return true;
                 }
                 Some(_) => Release::TimedOut,
@@ -342,7 +344,7 @@ impl Composer<'_> {
         };
         if let Some(held) = waiting.remove(name) {
             let waited = now.saturating_duration_since(held.since);
-            self.events.push(Event::RouteReleased { type_url, name: Arc::clone(name), release, waited });
+            self.events.push(Event::UpdateReleased { type_url, name: Arc::clone(name), release, waited });
         }
         false
     }
@@ -425,7 +427,7 @@ impl Composer<'_> {
             let stays = draft.held.contains(name);
             if !stays {
                 let (name, waited) = (Arc::clone(name), now.saturating_duration_since(held.since));
-                events.push(Event::RouteReleased { type_url, name, release: Release::Dropped, waited });
+                events.push(Event::UpdateReleased { type_url, name, release: Release::Dropped, waited });
             }
             stays
         });

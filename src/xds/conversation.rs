@@ -425,15 +425,16 @@ impl<P: Speaks> Open<P> {
                     shared.metrics.unknown_subscription();
                     info!(stream = id, gateway = %node.gateway, type_url, "subscription to a type that is not served");
                 }
-                Event::RouteHeld { type_url, name, cluster } => {
-                    debug!(stream = id, gateway = %node.gateway, r#type = %type_url, %name, %cluster, "waits for cluster");
+                Event::UpdateHeld { type_url, name, awaited } => {
+                    debug!(stream = id, gateway = %node.gateway, r#type = %type_url, %name, %awaited, "waits for what it names");
                 }
-                Event::RouteReleased { type_url, name, release, waited } => {
-                    shared.metrics.barrier_passed("cds_ack", release_label(release), waited);
+                Event::UpdateReleased { type_url, name, release, waited } => {
+                    let barrier = if type_url == TypeUrl::Listener { "rds_ack" } else { "cds_ack" };
+                    shared.metrics.barrier_passed(barrier, release_label(release), waited);
                     if release == Release::TimedOut {
                         info!(
                             stream = id, gateway = %node.gateway, node = %node.id, r#type = %type_url, %name, ?waited,
-                            "sent although a cluster it names is not warm at the client"
+                            "sent although the client does not have all that it names yet"
                         );
                     }
                 }

@@ -179,18 +179,19 @@ pub enum Event {
         /// The type URL.
         type_url: String,
     },
-    /// A route is withheld until a cluster that it newly names is warm at the client.
-    RouteHeld {
-        /// The type of the routing resource.
+    /// A route is withheld until a cluster that it newly names is warm at the client, a listener until a part of a route table is
+    /// there.
+    UpdateHeld {
+        /// The type of the resource.
         type_url: TypeUrl,
         /// Its name.
         name: Arc<str>,
-        /// A cluster that it waits for; there may be more.
-        cluster: Arc<str>,
+        /// What it waits for; there may be more.
+        awaited: Arc<str>,
     },
-    /// A withheld route is sent or no longer needed.
-    RouteReleased {
-        /// The type of the routing resource.
+    /// What was withheld is sent or no longer needed.
+    UpdateReleased {
+        /// The type of the resource.
         type_url: TypeUrl,
         /// Its name.
         name: Arc<str>,

@@ -54,20 +54,35 @@ impl<'a> Order<'a> {
             clusters.subscription.covers(name)
                 && current.get(name).is_some()
                 && views().any(|view| view.get(name).is_none())
-                && !predecessor.is_some_and(|old| old.names_cluster(name))
+                && !predecessor.is_some_and(|old| old.refers_to(name))
         };
-        if let Some(held) = held.filter(|held| is_cold(&held.cluster) && routing.names_cluster(&held.cluster)) {
-            return Some(Arc::clone(&held.cluster));
+        if let Some(held) = held.filter(|held| is_cold(&held.awaited) && routing.refers_to(&held.awaited)) {
+            return Some(Arc::clone(&held.awaited));
         }
         views().find_map(|view| {
             let step = current.step_from(view);
             if step.updated.len() > FEW_CLUSTERS {
-                let mut all = routing.clusters().into_iter().flat_map(|clusters| clusters.iter());
+                let mut all = routing.references().into_iter().flat_map(|clusters| clusters.iter());
                 return all.find(|name| is_cold(name)).cloned();
             }
             let mut new = step.updated.iter().map(|cluster| cluster.name());
-            new.find(|name| is_cold(name) && routing.names_cluster(name)).cloned()
+            new.find(|name| is_cold(name) && routing.refers_to(name)).cloned()
         })
+    }
+
+    /// A part of a route table for which a listener must wait: a client that routes by scopes already takes a listener into use
+    /// without waiting for those that it does not have yet, and answers 404 meanwhile. One that does not waits by itself, from
+    /// when it has the listener: then nothing is withheld.
+    pub(super) fn unrouted(&self, listener: &Resource) -> Option<Arc<str>> {
+        let parts = listener.references()?;
+        let (scopes, routes) = (self.state(TypeUrl::ScopedRoute)?, self.state(TypeUrl::Route)?);
+        scopes.acked.iter().find(|scope| routes.subscription.covers(scope.name()))?;
+        let is_told = routes.in_flight.is_empty();
+        let is_there = |part: &Arc<str>| {
+            let is_asked = routes.subscription.covers(part) && !routes.resend.contains(part);
+            scopes.acked.get(part).is_some() && is_asked && is_told && routes.acked.get(part).is_some()
+        };
+        parts.iter().find(|part| !is_there(part)).cloned()
     }
 
     /// Says of each resource that is gone from the snapshot whether the client must keep it for now. `is_unknown` is the
@@ -155,7 +170,7 @@ impl Keeps<'_> {
         match self {
             Self::Nothing => false,
             Self::All => true,
-            Self::Routed(outdated) => outdated.iter().any(|routing| routing.names_cluster(name)),
+            Self::Routed(outdated) => outdated.iter().any(|routing| routing.refers_to(name)),
             Self::EndpointsOf(clusters, current) => {
                 clusters.subscription.covers(name) && clusters.sent.get(name).is_some() && current.get(name).is_none()
             }

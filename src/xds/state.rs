@@ -50,7 +50,7 @@ pub(super) struct TypeState {
     /// Groups of suspects that are tried one after the other, the next one last. A name in it that is not parked as waiting
     /// is none any more.
     suspects: Vec<Vec<Arc<str>>>,
-    /// Routing resources that wait for their clusters.
+    /// Routing resources that wait for their clusters, listeners that wait for parts of their route tables.
     pub(super) held: BTreeMap<Arc<str>, Held>,
     /// Resources that are gone and that the client still needs: for events and the status only.
     pub(super) retained: BTreeSet<Arc<str>>,
@@ -91,11 +91,11 @@ pub(super) enum Contents {
     List(Vec<Arc<Resource>>, Vec<Arc<str>>),
 }
 
-/// A routing resource that waits for its clusters.
+/// A resource that waits for what it refers to.
 pub(super) struct Held {
     pub(super) since: Instant,
-    /// One of the clusters it waits for.
-    pub(super) cluster: Arc<str>,
+    /// One of those it waits for.
+    pub(super) awaited: Arc<str>,
 }
 
 /// Refused content.

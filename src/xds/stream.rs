@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     ErrorDetail, Event, Nonce, Options, Refused, Response, Scope,
     compose::Outcome,
-    order::{ROUTING, States},
+    order::States,
     state::{Refusal, TypeState},
 };
 use crate::snapshot::{Snapshot, TypeUrl};
@@ -176,9 +176,9 @@ impl Stream {
         self.snapshot.as_ref()?;
         let sendable =
             |type_url: TypeUrl| self.states[type_url.index()].as_deref().filter(|state| self.may_send(type_url, state));
-        let held =
-            ROUTING.into_iter().filter_map(sendable).flat_map(|state| state.held.values().map(|held| held.since));
-        let kept = TypeUrl::ALL.into_iter().filter_map(sendable).filter_map(|state| state.keeps_until);
+        let sendable = || TypeUrl::ALL.into_iter().filter_map(sendable);
+        let held = sendable().flat_map(|state| state.held.values().map(|held| held.since));
+        let kept = sendable().filter_map(|state| state.keeps_until);
         held.map(|since| since + self.options.route_hold).chain(kept).min()
     }
 

@@ -11,14 +11,14 @@ use crate::{
     },
     support::{
         backend::Backend,
-        client::{self, Request},
+        client::{self, Connection, Request},
         envoy::{Envoy, Version},
         gateway::Gateway,
         load::Load,
         manifests::Manifests,
         ports::Port,
         tls::Authority,
-        wait::until,
+        wait::{until, within},
     },
 };
 
@@ -177,6 +177,20 @@ async fn no_request_fails_while_tables_are_divided_and_made_whole_again() {
     assert_eq!(tally.failures(), 0, "{tally:?}");
 }
 
+/// The status that the first connection that can be had gets. Asks as fast as it can: what is looked for is over in a moment.
+async fn first_answer(request: Request) -> u16 {
+    let connection = async {
+        loop {
+            match Connection::open(&request).await {
+                Ok(connection) => break connection,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let mut connection = within("a connection", connection).await;
+    connection.send(&request).await.expect("Envoy answers").status
+}
+
 #[tokio::test]
 async fn listeners_with_divided_tables_come_and_go_beside_each_other() {
     let (backend, authority) = (Backend::start("web").await, Authority::new());
@@ -196,9 +210,15 @@ async fn listeners_with_divided_tables_come_and_go_beside_each_other() {
         https_listener("single", &single, "a.b.example", "certificate"),
     ];
     let get = |port: &Port, host: &str| client::get(port.address(), "/").host(host);
+    site.manifests.write("gateway.yaml", gateway_with_tables("Divided", std::slice::from_ref(&first)));
+    wait_for_parts(&site.envoy, 1).await;
     let load = Load::start(&get(&site.http, "a.b.example"), 2);
     for _ in 0..3 {
         site.manifests.write("gateway.yaml", gateway_with_tables("Divided", &more));
+        // Whoever is let in is served: a listener takes no connection before it can tell where requests go.
+        let secure = get(&https, "a.b.example").tls(&authority, "a.b.example");
+        let first_answers = [get(&other, "a.b.example"), secure].map(first_answer);
+        assert_eq!(futures::future::join_all(first_answers).await, [200, 200]);
         wait_for_parts(&site.envoy, 3).await;
         wait_for_listeners(&site.envoy, 4).await;
         for (host, route) in [("a.b.example", "exact"), ("c.b.example", "wild")] {

@@ -6,6 +6,7 @@ use crate::xds_script::scripts;
 
 scripts! {
     a_scope_that_is_gone_is_not_taken_from_a_client,
+    p61_a_listener_waits_for_new_parts_of_a_client_that_routes_by_scopes,
     p58_a_route_refused_for_no_given_reason_keeps_its_clusters_too,
     p58_a_reconnected_client_keeps_clusters_that_go_before_its_routes_are_known,
     p56_a_route_waits_for_a_cluster_that_was_forgotten,

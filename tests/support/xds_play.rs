@@ -257,7 +257,7 @@ impl<'a> Model<'a> {
         };
         let mut timed_out = BTreeSet::new();
         for event in self.take_events() {
-            if let Event::RouteReleased { name, release: Release::TimedOut, .. } = event {
+            if let Event::UpdateReleased { name, release: Release::TimedOut, .. } = event {
                 timed_out.insert(name.to_string());
             }
         }

@@ -369,11 +369,11 @@ fn written(event: &Event) -> Option<String> {
         }
         Event::StaleNonce { type_url } => typed("StaleNonce", type_url),
         Event::UnknownType { type_url } => format!("UnknownType {type_url}"),
-        Event::RouteHeld { type_url, name, cluster } => {
-            format!("{} {name} for {cluster}", typed("RouteHeld", type_url))
+        Event::UpdateHeld { type_url, name, awaited } => {
+            format!("{} {name} for {awaited}", typed("UpdateHeld", type_url))
         }
-        Event::RouteReleased { type_url, name, release, waited } => {
-            format!("{} {name} {release:?} after {}ms", typed("RouteReleased", type_url), waited.as_millis())
+        Event::UpdateReleased { type_url, name, release, waited } => {
+            format!("{} {name} {release:?} after {}ms", typed("UpdateReleased", type_url), waited.as_millis())
         }
         Event::RemovalHeld { type_url, name } => format!("{} {name}", typed("RemovalHeld", type_url)),
         Event::RemovalReleased { type_url, name } => format!("{} {name}", typed("RemovalReleased", type_url)),

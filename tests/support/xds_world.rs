@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use tailscale_gateway::{
-    snapshot::{Clusters, Resource, Segment, Snapshot, TypeUrl, ViewChange},
+    snapshot::{References, Resource, Segment, Snapshot, TypeUrl, ViewChange},
     xds::Response,
 };
 use tailscale_gateway_proto::{
@@ -46,7 +46,7 @@ pub fn resource(type_url: TypeUrl, name: &str, content: &str, clusters: &[&str])
     let tail = if clusters.is_empty() { Segment::default() } else { Segment::new(routes.freeze()) };
     let mut named: Vec<Arc<str>> = clusters.iter().map(|name| (*name).into()).collect();
     named.sort_unstable();
-    let named: Arc<dyn Clusters> = Arc::new(named);
+    let named: Arc<dyn References> = Arc::new(named);
     Arc::new(Resource::spliced(type_url, name, &format!("{name}={content}"), tail, Some(named)))
 }
 

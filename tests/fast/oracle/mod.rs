@@ -149,10 +149,7 @@ fn same(what: &str, found: &Served, expected: &Served) {
         assert_eq!(resource.message_bytes(), expected[key].message_bytes(), "{what}: {key:?} has other bytes");
         if resource.type_url() == TypeUrl::Route {
             let named = named_clusters(resource);
-            assert!(
-                named.iter().all(|cluster| resource.names_cluster(cluster)),
-                "{what}: {key:?} names more: {named:?}"
-            );
+            assert!(named.iter().all(|cluster| resource.refers_to(cluster)), "{what}: {key:?} names more: {named:?}");
         }
     }
 }
