@@ -46,6 +46,9 @@ impl DeltaStream {
         // has everything: it costs a few bytes, and no client can be left waiting by it.
         state.owes |= state.subscription.is_wildcard() && (change.first || change.widened.is_some());
         state.follow(&change);
+        if change.widened.is_some() {
+            state.ask_in_flight_again();
+        }
         Ok(())
     }
 

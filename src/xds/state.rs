@@ -206,6 +206,19 @@ impl TypeState {
         }
     }
 
+    /// Says of everything in responses without an answer how it is now: a client that asks for all while they are on their way
+    /// keeps what is in them.
+    pub(super) fn ask_in_flight_again(&mut self) {
+        for sent in &self.in_flight {
+            let names: Vec<&Arc<str>> = match &sent.contents {
+                Contents::Step(step) => step.updated.iter().map(|resource| resource.name()).collect(),
+                Contents::List(resources, _) => resources.iter().map(|resource| resource.name()).collect(),
+                Contents::Full => Vec::new(),
+            };
+            self.resend.extend(names.into_iter().cloned());
+        }
+    }
+
     /// Answers everything that is subscribed, whether or not it was sent before.
     pub(super) fn ask_all_again(&mut self) {
         let subscription = &self.subscription;

@@ -27,6 +27,7 @@ scripts! {
     p25_12_subscribing_and_unsubscribing_everything_is_nothing,
     p25_13_versions_without_names_are_a_legacy_wildcard,
     p26_unsubscribing_under_a_wildcard_sends_the_resource_again,
+    p26_what_is_on_its_way_when_a_client_asks_for_all_is_told_anew,
     p27_without_the_wildcard_the_rest_is_not_spoken_of,
     p28_virtual_hosts_are_a_wildcard_with_names_on_demand,
     p29_a_name_subscribed_and_unsubscribed_at_once_is_unsubscribed,
