@@ -45,8 +45,12 @@ pub struct Configuration<'a> {
 impl EnvoyGateway {
     /// Starts one.
     pub async fn start(configuration: Configuration<'_>) -> Self {
+        // The Envoy of one that has just been ended may still be there for a moment.
         for port in PORTS {
-            assert!(TcpListener::bind(("0.0.0.0", port)).is_ok(), "port {port} is taken, which an Envoy Gateway needs");
+            until(&format!("port {port} to be free, which an Envoy Gateway needs"), async || {
+                TcpListener::bind(("0.0.0.0", port)).map(drop).map_err(|error| error.to_string())
+            })
+            .await;
         }
         let home = TempDir::with_prefix("envoy-gateway-").expect("a temporary folder can be made");
         let config = home.path().join("envoy-gateway.yaml");
