@@ -2,7 +2,7 @@
 //!
 //! An Envoy takes a RouteConfiguration in as a whole: with thousands of virtual hosts, that is most of the time a change needs.
 //! Divided, each part is one, and a request finds its part by scoped routes: before the route is looked for, a header gets the
-//! part's name, from a hash of the Host that Envoy works out in CEL; the table's requests leave without it.
+//! part's name, from a hash of the Host that Envoy works out in CEL; requests leave without it.
 //!
 //! A hostname stands in the part that its hash says, a wildcard in all of them: what they have to do with each other is settled
 //! within the part as it is in a whole table.
@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// One bit of the hash: whether a hostname has an odd number of these characters. Each class is a few ranges only, because a
-/// pattern in CEL may compile to no more than 100 of RE2's instructions, and RE2 tells two characters apart by ranges.
+/// pattern in CEL may compile to no more than 100 of RE2's instructions, and every range takes some.
 type Class = &'static [RangeInclusive<u8>];
 
 /// The digits have ten different codes, which is what tells numbered names apart; the letters have eleven, none of them 0.

@@ -81,6 +81,17 @@ pub(super) struct InFlight {
     pub(super) known_bad: Vec<Arc<str>>,
 }
 
+impl InFlight {
+    /// The resources in it; of a full state all of the view, subscribed or not.
+    fn resources(&self) -> Box<dyn Iterator<Item = &Arc<Resource>> + '_> {
+        match &self.contents {
+            Contents::Step(step) => Box::new(step.updated.iter()),
+            Contents::List(resources, _) => Box::new(resources.iter()),
+            Contents::Full => Box::new(self.after.iter()),
+        }
+    }
+}
+
 /// What is in a response.
 pub(super) enum Contents {
     /// A whole step, shared.
@@ -209,14 +220,8 @@ impl TypeState {
     /// Says of everything in responses without an answer how it is now: a client that asks for all while they are on their way
     /// keeps what is in them.
     pub(super) fn ask_in_flight_again(&mut self) {
-        for sent in &self.in_flight {
-            let names: Vec<&Arc<str>> = match &sent.contents {
-                Contents::Step(step) => step.updated.iter().map(|resource| resource.name()).collect(),
-                Contents::List(resources, _) => resources.iter().map(|resource| resource.name()).collect(),
-                Contents::Full => Vec::new(),
-            };
-            self.resend.extend(names.into_iter().cloned());
-        }
+        let sent = self.in_flight.iter().flat_map(InFlight::resources);
+        self.resend.extend(sent.map(|resource| Arc::clone(resource.name())));
     }
 
     /// Answers everything that is subscribed, whether or not it was sent before.
@@ -362,17 +367,8 @@ impl TypeState {
 
     /// Who is to blame for a refusal.
     fn blame(&self, refused: &InFlight, text: &str) -> Blame {
-        let mut culprits = Vec::new();
-        let mut collect = |resource: &Arc<Resource>| {
-            if self.subscription.covers(resource.name()) {
-                culprits.push(Arc::clone(resource));
-            }
-        };
-        match &refused.contents {
-            Contents::Step(step) => step.updated.iter().for_each(&mut collect),
-            Contents::List(resources, _) => resources.iter().for_each(&mut collect),
-            Contents::Full => refused.after.iter().for_each(&mut collect),
-        }
+        let is_covered = |resource: &&Arc<Resource>| self.subscription.covers(resource.name());
+        let mut culprits: Vec<_> = refused.resources().filter(is_covered).cloned().collect();
         let is_named = |resource: &Arc<Resource>| names_in(text, resource.name());
         let is_new = |resource: &Arc<Resource>| {
             self.acked.get(resource.name()).is_none_or(|known| known.version() != resource.version())
